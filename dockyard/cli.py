@@ -1,0 +1,180 @@
+"""The command line that all runbooks share.
+
+Exit codes: 0 fine; 1 a finding, or a step that did not reach its goal; 2 wrong usage or inventory; 3 a host could not
+be reached or read; 4 not confirmed; 5 another run holds the lease; 130 interrupted (128 + signal number, as shells do).
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, nullcontext
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+from nornir.core import Nornir
+
+from dockyard.cluster import open_cluster
+from dockyard.errors import DockyardError, Refused, UsageError
+from dockyard.journal import Journal
+from dockyard.lease import Lease
+from dockyard.remote import close_all
+from dockyard.report import Report
+from dockyard.runbook import Engine, Options, Step
+from dockyard.topology import Topology
+
+EXIT_CODES = __doc__.partition("\n\n")[2] if __doc__ else ""
+
+
+class Interrupted(BaseException):
+    """A signal asked us to stop; connections are closed, so that nothing waits for an answer any more."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.exit_code = 128 + number
+
+
+def parser(doc: str | None) -> argparse.ArgumentParser:
+    """A parser that shows the runbook's docstring and knows the options that every runbook has."""
+    title, _, rest = (doc or "").strip().partition("\n")
+    made = argparse.ArgumentParser(
+        description=title,
+        epilog=f"{rest.strip()}\n\n{EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument(
+        "--inventory",
+        metavar="WHERE",
+        help="'lab', or a folder with hosts.yaml (default: $DOCKYARD_INVENTORY, else the inventory/ of this project)",
+    )
+    made.add_argument("--json", action="store_true", help="print one JSON document at the end instead of text")
+    made.add_argument("-v", "--verbose", action="store_true", help="a line per host and task")
+    return made
+
+
+def main(doc: str | None, steps: Sequence[Step]) -> NoReturn:
+    """Run a runbook made of steps, as the command line says, and exit with its exit code."""
+    options = parser(doc)
+    _add_step_options(options)
+    arguments = options.parse_args()
+    sys.exit(guarded(arguments, lambda report: _run_steps(arguments, steps, report)))
+
+
+def guarded(arguments: argparse.Namespace, body: Callable[[Report], int]) -> int:
+    """Call ``body`` with a report; turn what it raises into a message with advice and an exit code."""
+    report = Report(Path(sys.argv[0]).stem, json_mode=arguments.json, verbose=arguments.verbose)
+    code, error = 0, None
+    try:
+        code = body(report)
+    except DockyardError as raised:
+        code, error = raised.exit_code, raised
+    except Interrupted as stopped:
+        code = stopped.exit_code
+        error = DockyardError(f"interrupted by {stopped}", advice="Nothing is half done. Run the same command again.")
+    except KeyboardInterrupt:
+        code, error = 130, DockyardError("interrupted", advice="Nothing is half done. Run the same command again.")
+    report.finish(code, error)
+    return code
+
+
+def catch_signals(nornir: Nornir) -> None:
+    """On SIGINT, SIGTERM and SIGHUP close all connections first (so that no thread waits), then raise `Interrupted`."""
+
+    def stop(number: int, _: FrameType | None) -> None:
+        close_all(nornir)
+        raise Interrupted(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, stop)
+
+
+def ask_at_terminal(question: str) -> str:
+    """What a person typed, in lower case; a closed terminal is an empty answer.
+
+    Raises:
+        Refused: standard input is no terminal.
+    """
+    if not sys.stdin.isatty():
+        raise Refused(
+            "there is no terminal to confirm at", advice="Nothing was changed. Look at --dry-run, then give --yes."
+        )
+    try:
+        return input(question).strip().lower()
+    except EOFError:
+        return ""
+
+
+def _add_step_options(made: argparse.ArgumentParser) -> None:
+    made.add_argument("--dry-run", action="store_true", help="show what would be done, change nothing")
+    made.add_argument("--yes", action="store_true", help="do not ask before changes")
+    made.add_argument("--limit", metavar="HOST[,HOST]", default="", help="change only these hosts")
+    made.add_argument("--only", metavar="STEP", action="append", help="only this step (number or part of its title)")
+    made.add_argument("--from", metavar="STEP", dest="start", help="begin at this step (number or part of its title)")
+    made.add_argument("--list", action="store_true", help="list the steps and stop")
+    made.add_argument(
+        "--destroy", metavar="WHAT", action="append", default=[], help="allow to destroy exactly this (HOST:DEVICE)"
+    )
+
+
+def _run_steps(arguments: argparse.Namespace, steps: Sequence[Step], report: Report) -> int:
+    chosen = select(steps, arguments.only or [], arguments.start)
+    if arguments.list:
+        for number, step in enumerate(steps, 1):
+            report.note(f"{number:2}  {type(step).__name__:9} {step.title}")
+        return 0
+    with ExitStack() as stack:
+        nornir, topology = stack.enter_context(open_cluster(arguments.inventory))
+        catch_signals(nornir)
+        options = _options(arguments, topology)
+        journal = stack.enter_context(Journal(report.runbook))
+        lease = stack.enter_context(_lease(nornir, topology, report.runbook, options))
+        hold = lease.hold if lease else _never
+        engine = Engine(nornir, topology, options, report, journal, hold, ask_at_terminal)
+        engine.run(chosen)
+        journal.write("end", exit_code=0)
+    return 0
+
+
+def _lease(nornir: Nornir, topology: Topology, purpose: str, options: Options) -> Any:
+    if options.dry_run:
+        return nullcontext()
+    return Lease(nornir, topology.cluster.arbitrator, purpose)
+
+
+def _never() -> None:
+    raise AssertionError("a dry run must not come here")
+
+
+def _options(arguments: argparse.Namespace, topology: Topology) -> Options:
+    limit = frozenset(filter(None, arguments.limit.split(",")))
+    unknown = sorted(limit - set(topology.hosts))
+    if unknown:
+        raise UsageError(
+            f"--limit: no such host: {', '.join(unknown)}", advice=f"The hosts are: {', '.join(topology.hosts)}"
+        )
+    return Options(dry_run=arguments.dry_run, yes=arguments.yes, limit=limit, destroy=frozenset(arguments.destroy))
+
+
+def select(steps: Sequence[Step], only: Sequence[str], start: str | None) -> list[Step]:
+    """The steps that ``--only`` and ``--from`` leave, in order.
+
+    Raises:
+        UsageError: a number or part of a title that fits no step, or more than one.
+    """
+    first = _position(steps, start) if start else 0
+    wanted = {_position(steps, text) for text in only}
+    return [step for at, step in enumerate(steps) if at >= first and (not only or at in wanted)]
+
+
+def _position(steps: Sequence[Step], text: str) -> int:
+    if text.isdecimal() and 1 <= int(text) <= len(steps):
+        return int(text) - 1
+    found = [at for at, step in enumerate(steps) if text.lower() in step.title.lower()]
+    if len(found) != 1:
+        raise UsageError(
+            f"{text!r} fits {'no step' if not found else f'{len(found)} steps'}", advice="See --list for the steps."
+        )
+    return found[0]

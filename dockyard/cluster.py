@@ -1,0 +1,43 @@
+"""Opening a cluster: Nornir with the owner's inventory, checked, and connections that are closed whatever happens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from nornir import InitNornir
+from nornir.core import Nornir
+from nornir.core.plugins.inventory import InventoryPluginRegister
+
+from dockyard.remote import close_all
+from dockyard.topology import FolderInventory, Topology, folder_of, read_topology
+
+CONFIG = Path(__file__).parent.parent / "config.yaml"
+
+
+def load(inventory: str | None = None) -> tuple[Nornir, Topology]:
+    """Nornir and the typed cluster for an inventory (``lab``, a folder, or None for the owner's).
+
+    The topology also lies in ``nornir.inventory.defaults.data["topology"]``: every filtered view shares it.
+
+    Raises:
+        InventoryError: every mistake in it.
+    """
+    if "dockyard" not in InventoryPluginRegister.available:
+        InventoryPluginRegister.register("dockyard", FolderInventory)
+    folder = str(folder_of(inventory))
+    nornir = InitNornir(config_file=str(CONFIG), inventory={"plugin": "dockyard", "options": {"folder": folder}})
+    topology = read_topology(nornir.inventory)
+    nornir.inventory.defaults.data["topology"] = topology
+    return nornir, topology
+
+
+@contextmanager
+def open_cluster(inventory: str | None = None) -> Iterator[tuple[Nornir, Topology]]:
+    """`load`, and at the end close every connection that was opened."""
+    nornir, topology = load(inventory)
+    try:
+        yield nornir, topology
+    finally:
+        close_all(nornir)

@@ -1,0 +1,313 @@
+"""The two ways to a host, as Nornir connection plugins; `dockyard.remote` cannot tell them apart.
+
+``netmiko`` (the default) is nornir-netmiko's connection without its interactive shell: an authenticated SSH transport
+whose exec channels carry whole batches. Stock nornir-netmiko tasks work on it; the first one opens the shell.
+``scrapli`` (``transport: system``) is OpenSSH itself under nornir-scrapli, see `dockyard.openssh`; it is imported when
+the first host needs it.
+
+netmiko's private names that this module relies on (pinned in pyproject.toml, held by tests/ssh): ``_build_ssh_client``,
+``_open``, ``remote_conn_pre``.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import paramiko
+from netmiko.linux.linux_ssh import LinuxSSH
+from nornir.core.configuration import Config
+from nornir_netmiko.connections.netmiko import Netmiko
+
+from dockyard.errors import AuthenticationFailed, RemoteError, Unreachable
+from dockyard.exchange import Exchange, Link
+from dockyard.framing import Request
+from dockyard.host_keys import HostKey, KnownHosts, name_in_file, read_known_hosts, refusal
+from dockyard.tcp import connect_tcp, shut_at
+from dockyard.topology import Host
+
+QUIET_S = 15.0
+"""After so long without a byte the host is asked whether it is still there."""
+
+_READ_BYTES = 1 << 20
+
+
+class _Client(paramiko.SSHClient):  # type: ignore[misc]  # paramiko has no types
+    """An SSH client that netmiko may "connect" again when it opens its shell: by then it is connected."""
+
+    def connect(self, *arguments: Any, **options: Any) -> None:
+        transport = self.get_transport()
+        if transport is None or not transport.is_active():
+            super().connect(*arguments, **options)
+
+
+class _Verify(paramiko.MissingHostKeyPolicy):  # type: ignore[misc]  # paramiko has no types
+    """Decides on every host key, before anything about us is sent. paramiko's own tables stay empty."""
+
+    def __init__(self, host: Host, known: KnownHosts) -> None:
+        self._host = host
+        self._known = known
+
+    def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:
+        shown = HostKey(key.get_name(), key.asbytes())
+        error = refusal(self._host, self._known, shown)
+        if error is not None:
+            raise error
+
+
+class LinuxHost(LinuxSSH):
+    """netmiko's Linux connection over an SSH client that is already connected; its shell opens with the first use."""
+
+    def __init__(self, host: Host, client: paramiko.SSHClient) -> None:
+        self._host = host
+        self._client = client
+        super().__init__(
+            host=host.hostname,
+            port=host.port,
+            username=host.username,
+            device_type="linux",
+            ssh_strict=True,
+            conn_timeout=host.ssh.connect_timeout_s,
+            auto_connect=False,
+        )
+        self.remote_conn_pre = client
+
+    def read_channel(self) -> str:
+        self._open_shell()
+        return super().read_channel()
+
+    def write_channel(self, out_data: str) -> None:
+        self._open_shell()
+        super().write_channel(out_data)
+
+    def _open_shell(self) -> None:
+        if self.remote_conn is None:
+            self._open()
+
+    def _build_ssh_client(self) -> paramiko.SSHClient:
+        return self._client
+
+    def cleanup(self, command: str = "exit") -> None:
+        if self.remote_conn is not None:
+            super().cleanup(command)
+
+    def is_usable(self) -> bool:
+        transport = self._client.get_transport()
+        return transport is not None and transport.is_active()
+
+    def exchange(self, request: Request, end: bytes, limit_s: float) -> Exchange:
+        """See `dockyard.exchange.Connection`.
+
+        Raises:
+            Unreachable: no channel could be opened.
+        """
+        transport = self._client.get_transport()
+        try:
+            if transport is None:
+                raise EOFError
+            channel = transport.open_session(timeout=self._host.ssh.connect_timeout_s)
+            with channel:
+                channel.settimeout(self._host.ssh.connect_timeout_s)
+                channel.exec_command(request.command)
+                channel.sendall(request.stdin)
+                channel.shutdown_write()
+                return _Reader(transport, channel, end).read(time.monotonic() + limit_s)
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            raise Unreachable(self._host.name, f"the connection broke: {_said(error)}") from error
+
+
+class _Reader:
+    """Both streams of one channel, drained at once."""
+
+    def __init__(self, transport: paramiko.Transport, channel: paramiko.Channel, end: bytes) -> None:
+        self._transport = transport
+        self._channel = channel
+        self._end = end
+        self._stdout = bytearray()
+        self._stderr = bytearray()
+
+    def read(self, deadline: float) -> Exchange:
+        poll = select.poll()
+        poll.register(self._channel.fileno(), select.POLLIN)
+        link = None
+        while link is None:
+            left_s = deadline - time.monotonic()
+            if not poll.poll(max(0.0, min(QUIET_S, left_s)) * 1000):
+                link = Link.LATE if left_s <= QUIET_S else self._alive()
+            else:
+                link = self._drain()
+        return Exchange(bytes(self._stdout), bytes(self._stderr), link)
+
+    def _drain(self) -> Link | None:
+        closed = self._channel.eof_received or self._channel.closed  # asked first: what came before is read below
+        while self._channel.recv_ready():
+            self._stdout += self._channel.recv(_READ_BYTES)
+        while self._channel.recv_stderr_ready():
+            self._stderr += self._channel.recv_stderr(_READ_BYTES)
+        if self._end in self._stdout[-2 * _READ_BYTES :] and self._end in self._stderr[-2 * _READ_BYTES :]:
+            return Link.DONE
+        if closed:
+            return Link.CLOSED if self._transport.is_active() else Link.LOST
+        return None
+
+    def _alive(self) -> Link | None:
+        """Ask a quiet host for one more channel: a hung machine whose TCP still answers does not open it."""
+        try:
+            self._transport.open_session(timeout=QUIET_S).close()
+        except paramiko.ChannelException:
+            return None  # "no" is an answer, too
+        except (paramiko.SSHException, EOFError, OSError):
+            return Link.LOST
+        return None
+
+
+class NetmikoConnection(Netmiko):
+    """The ``netmiko`` plugin. ``extras["target"]`` is the typed `Host`; the other parameters come from it."""
+
+    connection: LinuxHost
+
+    def open(
+        self,
+        hostname: str | None,
+        username: str | None,
+        password: str | None,
+        port: int | None,
+        platform: str | None,
+        extras: dict[str, Any] | None = None,
+        configuration: Config | None = None,
+    ) -> None:
+        """Connect and authenticate within ``ssh.connect_timeout_s``.
+
+        Raises:
+            Unreachable, HostKeyError, AuthenticationFailed
+        """
+        host: Host = (extras or {})["target"]
+        self.connection = LinuxHost(host, connect(host))
+
+
+def connect(host: Host) -> paramiko.SSHClient:
+    """An authenticated client, all of it (TCP, key exchange, authentication) within ``ssh.connect_timeout_s``."""
+    known = _known(host)
+    client = _Client()
+    client.set_missing_host_key_policy(_Verify(host, known))
+    deadline = time.monotonic() + host.ssh.connect_timeout_s
+    try:
+        with shut_at(deadline, connect_tcp(host.hostname, host.port, deadline)) as link:
+            client.connect(
+                hostname=host.hostname,
+                port=host.port,
+                username=host.username,
+                sock=link,
+                transport_factory=_transport_factory(known.keys_of(name_in_file(host.hostname, host.port))),
+                timeout=host.ssh.connect_timeout_s,
+                banner_timeout=host.ssh.connect_timeout_s,
+                auth_timeout=host.ssh.connect_timeout_s,
+                channel_timeout=host.ssh.connect_timeout_s,
+                **_identity(host),
+            )
+    except Exception as error:
+        client.close()
+        raise _translated(host, error, late=time.monotonic() >= deadline) from error
+    return client
+
+
+def shown_key(host: Host) -> HostKey:
+    """The host key that a host shows, of a type that we know where it has one; nothing is authenticated.
+
+    Raises:
+        Unreachable: it shows none.
+    """
+    known = _known(host).keys_of(name_in_file(host.hostname, host.port))
+    deadline = time.monotonic() + host.ssh.connect_timeout_s
+    try:
+        with shut_at(deadline, connect_tcp(host.hostname, host.port, deadline)) as link:
+            transport = _transport_factory(known)(link)
+            try:
+                transport.start_client(timeout=host.ssh.connect_timeout_s)
+                key = transport.get_remote_server_key()
+            finally:
+                transport.close()
+    except Exception as error:
+        raise _translated(host, error, late=time.monotonic() >= deadline) from error
+    return HostKey(key.get_name(), key.asbytes())
+
+
+def _transport_factory(known: tuple[HostKey, ...]) -> Any:
+    """Transports that ask for the types of host key that we know first, so that the host shows one we can verify."""
+
+    def create(link: socket.socket, **options: Any) -> paramiko.Transport:
+        transport = paramiko.Transport(link, **options)
+        security = transport.get_security_options()
+        security.key_types = sorted(security.key_types, key=lambda offered: _base_type(offered) not in types)
+        return transport
+
+    types = {key.type for key in known}
+    return create
+
+
+def _base_type(algorithm: str) -> str:
+    """The key type that an algorithm name stands for: RSA keys sign as rsa-sha2-512 or rsa-sha2-256 (RFC 8332)."""
+    return "ssh-rsa" if algorithm.startswith("rsa-sha2-") else algorithm
+
+
+def _known(host: Host) -> KnownHosts:
+    try:
+        return read_known_hosts(host.ssh.known_hosts)
+    except OSError as error:
+        raise RemoteError(host.name, f"the known_hosts file cannot be read: {error}") from error
+
+
+def _identity(host: Host) -> dict[str, Any]:
+    """Which keys to offer: the configured one, else the only default one, else all that paramiko and the agent have."""
+    paths = [host.ssh.key_file] if host.ssh.key_file else _default_keys()
+    if len(paths) == 1:
+        try:
+            key = _private_key(paths[0])
+        except OSError as error:
+            raise AuthenticationFailed(host.name, f"the private key cannot be read: {error}") from error
+        if key is not None:
+            return {"pkey": key, "allow_agent": host.ssh.key_file is None, "look_for_keys": False}
+    return {"allow_agent": True, "look_for_keys": host.ssh.key_file is None}
+
+
+def _default_keys() -> list[Path]:
+    """As ssh(1) looks for them, without the types that need OpenSSH itself."""
+    names = ("id_ed25519", "id_ecdsa", "id_rsa")
+    return [path for path in (Path.home() / ".ssh" / name for name in names) if path.is_file()]
+
+
+@lru_cache(maxsize=16)
+def _private_key(path: Path) -> paramiko.PKey | None:
+    """The key, read once per process; None when it has a passphrase (then the agent must hold it)."""
+    try:
+        return paramiko.PKey.from_path(path)
+    except paramiko.PasswordRequiredException:
+        return None
+    except (paramiko.SSHException, ValueError) as error:
+        raise OSError(f"{path} is not a private key that we understand: {error}") from error
+
+
+def _translated(host: Host, error: Exception, *, late: bool) -> RemoteError:
+    """paramiko's and the system's errors as ours; ``late`` means that our own deadline shut the socket."""
+    where = f"{host.hostname} port {host.port}"
+    if isinstance(error, RemoteError):
+        return error
+    if late or isinstance(error, TimeoutError):
+        return Unreachable(host.name, f"no answer from {where} within {host.ssh.connect_timeout_s:g} s")
+    if isinstance(error, socket.gaierror):
+        return Unreachable(host.name, f"the name {host.hostname} does not resolve: {error.strerror}")
+    if isinstance(error, paramiko.AuthenticationException) and "saw EOF" not in str(error):
+        return AuthenticationFailed(
+            host.name,
+            f"{where} accepts none of our keys for {host.username}: {_said(error)}",
+            advice=f"ssh-copy-id -p {host.port} {host.username}@{host.hostname}, or set ssh.key_file in the inventory",
+        )
+    return Unreachable(host.name, f"no SSH connection to {where}: {_said(error)}")
+
+
+def _said(error: BaseException) -> str:
+    return str(error) or type(error).__name__

@@ -1,0 +1,194 @@
+"""One run at a time changes the cluster: a lease on the arbitrator, with owner and expiry.
+
+The lease is a small file on the arbitrator, changed only under that host's lock and judged by that host's clock, so two
+laptops with wrong clocks still agree. It is renewed while the run lives. A run that was killed leaves a lease that ends
+by itself after `TTL_S`; the same machine may take it over at once, because it can see that the old process is gone.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shlex
+import socket
+import threading
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import Self
+
+from nornir.core import Nornir
+from nornir.core.task import Result, Task
+
+from dockyard.errors import CommandFailed, DockyardError, LeaseHeld, StepFailed
+from dockyard.remote import Command, run
+
+PATH = "/var/lib/dockyard/lease"
+TTL_S = 120
+RENEW_EVERY_S = 30
+_HELD = 75
+
+_HEAD = """\
+set -eu; path={path}; now=$(date +%s)
+holder=; expires=0
+if [ -e "$path" ]; then
+  holder=$(sed -n 's/^run=//p' "$path"); expires=$(sed -n 's/^expires=//p' "$path")
+fi
+case $expires in ''|*[!0-9]*) expires=0 ;; esac
+"""
+_TAKE = (
+    _HEAD
+    + """\
+if [ -n "$holder" ] && [ "$holder" != {run} ] && [ "$holder" != {replaces} ] && [ "$expires" -gt "$now" ]; then
+  echo "now=$now"; cat -- "$path"; exit 75
+fi
+install -d -m 0755 -- "$(dirname -- "$path")"
+since=$now; [ "$holder" != {run} ] || since=$(sed -n 's/^since=//p' "$path")
+printf '%s\\n' run={run} owner={owner} process={process} purpose={purpose} since="$since" expires=$((now + {ttl})) \
+  >"$path.new"
+sync -- "$path.new"; mv -f -- "$path.new" "$path\""""
+)
+_RELEASE = _HEAD + """[ "$holder" != {run} ] || rm -f -- "$path\""""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """Who holds the lease: ``process`` is ``<machine id>/<boot id>/<pid>/<start time>`` of the controller."""
+
+    run: str
+    owner: str
+    process: str
+    purpose: str
+    age_s: int
+    expires_in_s: int
+
+    @classmethod
+    def of(cls, text: str) -> Holder:
+        """The holder, from what the arbitrator printed when it refused."""
+        lines = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+        now = int(lines["now"])
+        return cls(
+            run=lines["run"],
+            owner=lines["owner"],
+            process=lines["process"],
+            purpose=lines["purpose"],
+            age_s=now - int(lines["since"]),
+            expires_in_s=int(lines["expires"]) - now,
+        )
+
+    def is_gone(self, here: str) -> bool:
+        """True when the holder ran on this very machine and its process is no more."""
+        machine, boot, pid, started = self.process.split("/")
+        our_machine, our_boot, _, _ = here.split("/")
+        if machine != our_machine:
+            return False
+        return boot != our_boot or _start_time(int(pid)) != started
+
+
+class Lease:
+    """The right to change the cluster; a context manager that takes, renews and gives back the lease.
+
+    Raises (on entry):
+        LeaseHeld: another run holds it; the message says who, for how long, and when it ends by itself.
+        RemoteError: the arbitrator cannot be asked. Then nobody may change anything.
+    """
+
+    def __init__(self, nornir: Nornir, arbitrator: str, purpose: str) -> None:
+        self._nornir = nornir.filter(name=arbitrator)
+        self._arbitrator = arbitrator
+        self._purpose = purpose
+        self._run = uuid.uuid4().hex
+        self._renewed = 0.0
+        self._stop = threading.Event()
+        self._keeper = threading.Thread(target=self._keep, name="lease", daemon=True)
+
+    def __enter__(self) -> Self:
+        holder = self._take()
+        if holder is not None and holder.is_gone(_this_process()):
+            holder = self._take(replaces=holder.run)
+        if holder is not None:
+            raise LeaseHeld(
+                f"{holder.owner} is changing the cluster ({holder.purpose}, for {holder.age_s} s)",
+                advice=f"Wait for that run to end. If it was killed, its lease on {self._arbitrator} "
+                f"ends by itself in {holder.expires_in_s} s.",
+            )
+        self._keeper.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._keeper.join()
+        self._ask(_RELEASE.format(path=PATH, run=self._run))
+
+    def hold(self) -> None:
+        """Make sure, before a change, that the lease is still ours.
+
+        Raises:
+            StepFailed: it could not be renewed in time, so another run may have it by now.
+        """
+        if monotonic() - self._renewed > TTL_S - RENEW_EVERY_S:
+            raise StepFailed(
+                f"the lease on {self._arbitrator} was lost: it could not be renewed in time, or another run took it",
+                advice="Nothing more was changed. Mend the connection to the arbitrator and run again.",
+            )
+
+    def _keep(self) -> None:
+        while not self._stop.wait(RENEW_EVERY_S):
+            try:
+                taken = self._take() is None
+            except DockyardError:
+                continue
+            if not taken:
+                self._renewed = float("-inf")
+                return
+
+    def _take(self, replaces: str = "-") -> Holder | None:
+        asked = monotonic()
+        script = _TAKE.format(
+            path=PATH,
+            run=self._run,
+            replaces=shlex.quote(replaces),
+            owner=shlex.quote(f"{getpass.getuser()}@{socket.gethostname()}"),
+            process=shlex.quote(_this_process()),
+            purpose=shlex.quote(self._purpose),
+            ttl=TTL_S,
+        )
+        refused = self._ask(script)
+        if refused:
+            return Holder.of(refused)
+        self._renewed = asked
+        return None
+
+    def _ask(self, script: str) -> str:
+        answer = self._nornir.run(task=_ask, script=script, on_failed=True)[self._arbitrator]
+        if answer.exception is not None:
+            raise answer.exception
+        return str(answer[0].result)
+
+
+def _ask(task: Task, script: str) -> Result:
+    """Run one script under the host's lock; ``result`` is what it printed when it refused, else empty."""
+    command = Command(name="lease", argv=("sh", "-c", script), accepts=frozenset({0, _HELD}))
+    completed = run(task, [command], exclusive=True)["lease"]
+    if completed.exit_code not in command.accepts:
+        raise CommandFailed(task.host.name, ("lease",), completed.exit_code, completed.stderr)
+    return Result(host=task.host, result=completed.stdout if completed.exit_code == _HELD else "")
+
+
+def _this_process() -> str:
+    machine = _first_line("/etc/machine-id") or socket.gethostname()
+    return f"{machine}/{_first_line('/proc/sys/kernel/random/boot_id')}/{os.getpid()}/{_start_time(os.getpid())}"
+
+
+def _first_line(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def _start_time(pid: int) -> str:
+    """Field 22 of /proc/PID/stat (proc_pid_stat(5)), so that a reused pid is not taken for the old process."""
+    stat = _first_line(f"/proc/{pid}/stat")
+    return stat.rpartition(")")[2].split()[19] if stat else ""

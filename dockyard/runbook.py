@@ -1,0 +1,265 @@
+"""Runbooks: a list of steps, each of which converges, and the engine that walks them.
+
+A step is one of
+
+* `Gate`: nothing is changed; the run stops unless the check finds nothing.
+* `Converge`: observe, plan, show, ask, apply and observe again (in the same exec). The plan must then be empty.
+* `Wait`: the check is asked again until it finds nothing or the time is over.
+
+Since every step converges, a run that was cut off is simply run again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from nornir.core import Nornir
+
+from dockyard import change
+from dockyard.change import Change, Plan
+from dockyard.errors import DockyardError, NotObserved, Refused, StepFailed
+from dockyard.findings import Finding, by_cause
+from dockyard.journal import Journal
+from dockyard.observe import Domain, Observed, probes_of, read_all, sweep
+from dockyard.remote import Command
+from dockyard.report import HostPlan, Report
+from dockyard.topology import Role, Topology
+
+Check = Callable[[Topology, Observed], Sequence[Finding]]
+Planner = Callable[[Topology, Observed], Plan]
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Go on only when ``check`` finds nothing. ``on`` limits it to the hosts of one role."""
+
+    title: str
+    check: Check
+    sees: Sequence[Domain[Any]]
+    on: Role | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Converge:
+    """Bring the hosts to what ``plan`` wants.
+
+    ``each`` says that every host's changes depend on that host alone, so that one unreachable host keeps nobody else
+    back. Without it the plan needs to have seen all hosts, and the step is refused when one is missing.
+    """
+
+    title: str
+    plan: Planner
+    sees: Sequence[Domain[Any]]
+    on: Role | None = None
+    each: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Ask ``check`` every ``every_s`` seconds until it finds nothing; after ``timeout_s`` seconds the step failed."""
+
+    title: str
+    check: Check
+    sees: Sequence[Domain[Any]]
+    timeout_s: float
+    on: Role | None = None
+    every_s: float = 2.0
+
+
+Step = Gate | Converge | Wait
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the command line asked for."""
+
+    dry_run: bool = False
+    yes: bool = False
+    limit: frozenset[str] = frozenset()
+    destroy: frozenset[str] = frozenset()
+
+
+@dataclass(slots=True)
+class Engine:
+    """Walks the steps of one runbook over one cluster.
+
+    ``hold`` is called before every apply and raises when the lease is no longer ours; ``ask`` shows a question to a
+    person and returns what was typed (``""`` for no answer).
+    """
+
+    nornir: Nornir
+    topology: Topology
+    options: Options
+    report: Report
+    journal: Journal
+    hold: Callable[[], None]
+    ask: Callable[[str], str]
+    seen: Observed = field(default_factory=Observed)
+    left_out: dict[str, DockyardError] = field(default_factory=dict)
+    _all: bool = False
+
+    def run(self, steps: Sequence[Step]) -> None:
+        """Walk ``steps`` in order.
+
+        Raises:
+            DockyardError: the step that could not reach its goal; `Report` holds what was done until then.
+        """
+        for number, step in enumerate(steps, 1):
+            self.report.step_started(number, len(steps), step.title)
+            self.journal.write("step", number=number, title=step.title)
+            try:
+                self._walk(step)
+            except NotObserved as error:
+                raise _with_alternatives(error, steps[number:]) from error
+            self.report.step_ended()
+        if self.left_out:
+            raise _unreached(self.left_out)
+
+    def _walk(self, step: Step) -> None:
+        match step:
+            case Converge():
+                self._converge(step)
+            case Wait():
+                self._wait(step)
+            case Gate():
+                self._judge(self._check(step))
+
+    def _check(self, step: Gate | Wait) -> list[Finding]:
+        self._observe(step)
+        return by_cause(step.check(self.topology, self.seen))
+
+    def _judge(self, findings: list[Finding]) -> None:
+        self.report.findings(findings)
+        self.journal.write("findings", findings=[str(finding) for finding in findings])
+        if not findings:
+            return
+        if self.options.dry_run:
+            self.report.note("A real run would stop here unless the steps before it mend this.")
+        elif all(finding.unseen for finding in findings):
+            raise NotObserved(findings[0].host, findings[0].evidence, advice=findings[0].advice)
+        else:
+            raise StepFailed(f"{len(findings)} findings", advice=findings[0].advice)
+
+    def _wait(self, step: Wait) -> None:
+        deadline = time.monotonic() + step.timeout_s
+        findings = self._check(step)
+        while findings and not self.options.dry_run and time.monotonic() < deadline:
+            self.report.waiting(findings, deadline - time.monotonic())
+            time.sleep(step.every_s)
+            findings = self._check(step)
+        self._judge(findings)
+
+    def _converge(self, step: Converge) -> None:
+        missing = self._observe(step)
+        if missing and not step.each:
+            host, error = next(iter(missing.items()))
+            raise NotObserved(host, f"this step needs to see every host: {error}", advice=error.advice)
+        plan = self._within_limit(step.plan(self.topology, self.seen))
+        self.report.planned(_shown(plan))
+        self.journal.write("plan", plan={host: [change.diff() for change in changes] for host, changes in plan.items()})
+        if plan and not self.options.dry_run:
+            self._confirm(plan)
+            self._apply(step, plan)
+        self.left_out.update(missing)
+
+    def _within_limit(self, plan: Plan) -> dict[str, Sequence[Change]]:
+        limit = self.options.limit or frozenset(self.topology.hosts)
+        return {host: changes for host, changes in plan.items() if changes and host in limit}
+
+    def _observe(self, step: Step) -> dict[str, DockyardError]:
+        """Look at the hosts of the step; returns why some could not be seen."""
+        hosts = self._scope(step)
+        with self.report.progress("observing", hosts) as processor:
+            nornir = self.nornir.filter(filter_func=lambda host: host.name in hosts).with_processors([processor])
+            fresh = sweep(nornir, step.sees)
+        self.seen = self.seen.merged(fresh)
+        return fresh.errors()
+
+    def _scope(self, step: Step) -> list[str]:
+        hosts = self.topology.with_role(step.on) if step.on else self.topology.hosts.values()
+        names = [host.name for host in hosts]
+        alone = isinstance(step, Converge) and step.each and self.options.limit
+        return [name for name in names if name in self.options.limit] if alone else names
+
+    def _confirm(self, plan: Plan) -> None:
+        doomed = {change.destroys for changes in plan.values() for change in changes if change.destroys}
+        unnamed = sorted(doomed - self.options.destroy)
+        if unnamed:
+            raise Refused(
+                f"this would destroy {', '.join(unnamed)}",
+                advice="Nothing was done. If that is what you want, name it: "
+                + " ".join(f"--destroy {name}" for name in unnamed),
+            )
+        if self.options.yes or self._all:
+            return
+        count = sum(map(len, plan.values()))
+        answer = self.ask(f"Apply these {count} changes on {len(plan)} hosts? [y]es, [a]ll that follow too, [N]o: ")
+        if answer not in {"y", "yes", "a", "all"}:
+            raise Refused("not confirmed", advice="Nothing was done in this step. Answer y, or give --yes.")
+        self._all = answer in {"a", "all"}
+
+    def _apply(self, step: Converge, plan: Plan) -> None:
+        self.hold()
+        with self.report.progress("applying", list(plan)) as processor:
+            nornir = self.nornir.filter(filter_func=lambda host: host.name in plan).with_processors([processor])
+            answers = nornir.run(task=change.apply, plan=plan, probes_of=self._probes(step), on_failed=True)
+        failures = {host: answer.exception for host, answer in answers.items() if answer.exception}
+        states = {
+            host: read_all(step.sees, self.topology, self.topology.host(host), answer[0].result)
+            for host, answer in answers.items()
+            if host not in failures
+        }
+        self.seen = self.seen.merged(Observed(states))
+        applied = sorted(set(plan) - set(failures))
+        self.journal.write("applied", hosts=applied, failed={host: str(error) for host, error in failures.items()})
+        self.report.applied(applied)
+        _raise_first(failures)
+        self._verify(step, plan)
+
+    def _probes(self, step: Converge) -> Callable[[str], Sequence[Command]]:
+        return lambda name: probes_of(step.sees, self.topology, self.topology.host(name))
+
+    def _verify(self, step: Converge, plan: Plan) -> None:
+        left = self._within_limit(step.plan(self.topology, self.seen))
+        again = {host: changes for host, changes in left.items() if host in plan}
+        if again:
+            self.report.planned(_shown(again))
+            raise StepFailed(
+                f"the changes did not last on {', '.join(again)}: the same plan is not empty afterwards",
+                advice="Something else writes there too, or the host refuses silently; the diff above is what is left.",
+            )
+
+
+def _with_alternatives(error: NotObserved, later: Sequence[Step]) -> NotObserved:
+    free = [step.title for step in later if isinstance(step, Converge) and step.each]
+    hint = "These later steps do without it: " + "; ".join(f'--only "{title}"' for title in free) if free else ""
+    advice = "\n".join(filter(None, (error.advice, hint)))
+    return NotObserved(error.host, str(error).removeprefix(f"{error.host}: "), advice=advice)
+
+
+def _shown(plan: Plan) -> list[HostPlan]:
+    return [
+        HostPlan(host=host, titles=[c.title for c in changes], diffs=[c.diff() for c in changes])
+        for host, changes in plan.items()
+    ]
+
+
+def _unreached(missing: dict[str, DockyardError]) -> DockyardError:
+    host, error = next(iter(missing.items()))
+    return NotObserved(host, f"was left out: {error}", advice="The other hosts are done. Run again when it is back.")
+
+
+def _raise_first(failures: dict[str, BaseException | None]) -> None:
+    errors = [error for error in failures.values() if error is not None]
+    for error in errors:
+        if not isinstance(error, DockyardError):
+            raise error
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise StepFailed(
+            "\n".join(map(str, errors)), advice="Each host stopped at its first failure; run again after mending."
+        )

@@ -1,0 +1,181 @@
+"""The types of a cluster, and what one can ask of them. Frozen: what was read does not change during a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv4Network
+from itertools import permutations
+from pathlib import Path
+from typing import Annotated
+
+from msgspec import Meta
+
+from dockyard.errors import UsageError
+from dockyard.topology import names
+
+KNOWN_HOSTS = Path("~/.ssh/known_hosts").expanduser()
+Port = Annotated[int, Meta(ge=1, le=65535)]
+
+
+class Role(StrEnum):
+    """What a host is there for; a host may have several."""
+
+    MONITORING = "monitoring"
+    K3S_SERVER = "k3s-server"
+    K3S_WORKER = "k3s-worker"
+    DRBD_PRIMARY = "drbd-primary"
+    DRBD_SECONDARY = "drbd-secondary"
+    ARBITRATOR = "arbitrator"
+    OPENCLOUD = "opencloud"
+    OLLAMA = "ollama"
+    LIBVIRT = "libvirt"
+
+
+class Transport(StrEnum):
+    """Who speaks SSH: the library in this process, or the system's own ``ssh`` with everything in ``~/.ssh/config``."""
+
+    NETMIKO = "netmiko"
+    SYSTEM = "system"
+
+
+class Sudo(StrEnum):
+    """How a login becomes root: it is root already, sudo asks nothing, or sudo wants a password."""
+
+    ROOT = "root"
+    NOPASSWD = "nopasswd"
+    PASSWORD = "password"
+
+
+@dataclass(frozen=True, slots=True)
+class Mesh:
+    """The WireGuard mesh as a whole.
+
+    ``mtu`` in bytes: 1280 is the least that IPv6 allows (RFC 8200, section 5), 1420 is what wg-quick takes for a path
+    of 1500. ``keepalive_s`` in seconds, 0 is off; wg(8) allows 1 to 65535 and recommends 25 behind NAT.
+    """
+
+    network: IPv4Network
+    interface: Annotated[str, names.interface] = "wg0"
+    port: Port = 51820
+    mtu: Annotated[int, Meta(ge=1280)] = 1420
+    keepalive_s: Annotated[int, Meta(ge=0, le=65535)] = 25
+    preshared_keys: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """One host in the mesh: its mesh address, and where its WireGuard answers from outside and in its own LAN."""
+
+    address: IPv4Address
+    endpoint: Annotated[str, names.endpoint] | None = None
+    lan: Annotated[str, names.name_or_address] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ssh:
+    """How to log in. Without ``key_file`` the agent and the default keys are tried."""
+
+    transport: Transport = Transport.NETMIKO
+    connect_timeout_s: Annotated[float, Meta(gt=0, le=3600)] = 10.0
+    key_file: Path | None = None
+    known_hosts: Path = KNOWN_HOSTS
+    sudo: Sudo = Sudo.NOPASSWD
+    sudo_password_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """One machine: where ssh reaches it (``hostname``, ``port``), who logs in, where it stands and what it is for."""
+
+    name: Annotated[str, names.dns_label]
+    hostname: Annotated[str, names.name_or_address]
+    username: str
+    site: Annotated[str, names.dns_label]
+    roles: frozenset[Role]
+    wireguard: Peer
+    ssh: Ssh = Ssh()
+    port: Port = 22
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """What all hosts share. ``services`` maps the name of a service to the host that carries it."""
+
+    name: Annotated[str, names.dns_label]
+    domain: Annotated[str, names.dns_name]
+    arbitrator: str
+    services: Mapping[Annotated[str, names.dns_label], str]
+    wireguard: Mesh
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where UDP packets for a peer go: ``host`` is a name or an address without brackets."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str, default_port: int) -> Endpoint:
+        """Read ``host``, ``host:port`` or ``[v6]:port``; raises ValueError."""
+        return cls(*names.split_endpoint(text, default_port))
+
+    @property
+    def is_name(self) -> bool:
+        """Whether it has to be resolved, and may change its address later."""
+        return names.address_of(self.host) is None
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """The cluster and its hosts, in the order of the inventory."""
+
+    cluster: Cluster
+    hosts: Mapping[str, Host]
+
+    def host(self, name: str) -> Host:
+        """Return the host called ``name``; raises UsageError with the names that exist."""
+        try:
+            return self.hosts[name]
+        except KeyError:
+            raise UsageError(f"there is no host {name!r}", advice=f"The hosts are: {', '.join(self.hosts)}") from None
+
+    def with_role(self, role: Role) -> tuple[Host, ...]:
+        """All hosts that have ``role``."""
+        return tuple(host for host in self.hosts.values() if role in host.roles)
+
+    def peers_of(self, name: str) -> tuple[Host, ...]:
+        """All hosts but ``name``."""
+        own = self.host(name)
+        return tuple(host for host in self.hosts.values() if host is not own)
+
+    def directions(self) -> tuple[tuple[str, str], ...]:
+        """Every (source, target) of the full mesh: n x (n - 1) of them."""
+        return tuple(permutations(self.hosts, 2))
+
+    def endpoint(self, source: str, target: str) -> Endpoint | None:
+        """Where ``source`` sends packets for ``target``: the LAN inside a site, else the public endpoint.
+
+        None means that ``source`` cannot begin: it waits until ``target`` has sent something (target behind NAT).
+        """
+        here, there = self.host(source), self.host(target)
+        port = self.cluster.wireguard.port
+        if here.site == there.site and there.wireguard.lan:
+            return Endpoint(there.wireguard.lan, port)
+        return Endpoint.parse(there.wireguard.endpoint, port) if there.wireguard.endpoint else None
+
+    def keepalive_s(self, source: str, target: str) -> int:
+        """Seconds between the packets with which ``source`` keeps its way open; 0 where ``target`` can begin itself.
+
+        That is the case between sites when ``source`` has no public endpoint (wg(8), PersistentKeepalive).
+        """
+        return self.cluster.wireguard.keepalive_s if self.endpoint(target, source) is None else 0
+
+    def fqdn(self, name: str) -> str:
+        """Full name of a host or a service inside the cluster."""
+        return f"{name}.{self.cluster.domain}"

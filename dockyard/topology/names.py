@@ -1,0 +1,83 @@
+"""What a name, an address or an interface may look like, and which of them are examples out of documentation.
+
+Each check takes a text and raises ValueError with the reason when it does not fit.
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+
+_LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
+# wg-quick(8) takes nothing else as an interface's name; the kernel's IFNAMSIZ leaves 15 characters.
+_INTERFACE = re.compile(r"[a-zA-Z0-9_=+.-]{1,15}")
+_EXAMPLE_NAME = re.compile(r"(^|\.)example(\.(com|net|org))?$|change-?me", re.IGNORECASE)
+# RFC 5737 and RFC 3849: networks that only documentation may use.
+_EXAMPLE_NETWORKS = tuple(
+    map(ip_network, ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32")),
+)
+
+
+def dns_label(text: str) -> None:
+    """One label of a DNS name (RFC 1123, section 2.1), in lower case as Kubernetes wants node names."""
+    if not _LABEL.fullmatch(text):
+        raise ValueError(f"{text!r} is not a DNS label: 1 to 63 of a-z, 0-9 and '-', with no '-' at the ends")
+
+
+def dns_name(text: str) -> None:
+    """Labels with dots between them, 253 characters at the most (RFC 1035, section 2.3.4)."""
+    labels = text.lower().split(".")
+    if len(text) > 253 or not all(_LABEL.fullmatch(label) for label in labels) or labels[-1].isdecimal():
+        raise ValueError(f"{text!r} is neither a DNS name nor an IP address")
+
+
+def address_of(text: str) -> IPv4Address | IPv6Address | None:
+    """The IP address that ``text`` is, or None for a name."""
+    try:
+        return ip_address(text)
+    except ValueError:
+        return None
+
+
+def name_or_address(text: str) -> None:
+    """Something that a resolver or a socket takes."""
+    if address_of(text) is None:
+        dns_name(text)
+
+
+def split_endpoint(text: str, default_port: int) -> tuple[str, int]:
+    """Host (without brackets) and port of ``host``, ``host:port``, ``[v6]:port`` or a bare IPv6 address."""
+    if isinstance(address_of(text), IPv6Address):
+        return text, default_port
+    host, colon, port = text.rpartition(":") if re.search(r":[^]]*$", text) else (text, "", "")
+    if colon and not (port.isascii() and port.isdecimal() and 1 <= int(port) <= 65535):
+        raise ValueError(f"{text!r}: the port is not a number from 1 to 65535")
+    bracketed = host.startswith("[") and host.endswith("]")
+    bare = host[1:-1] if bracketed else host
+    if bracketed != isinstance(address_of(bare), IPv6Address):
+        raise ValueError(f"{text!r} is no endpoint: write name:port, 192.168.1.2:port or [fd00::2]:port")
+    name_or_address(bare)
+    return bare, int(port) if colon else default_port
+
+
+def endpoint(text: str) -> None:
+    """A public name or address, with or without a port."""
+    split_endpoint(text, 1)
+
+
+def interface(text: str) -> None:
+    """A name that both wg-quick(8) and the kernel take for an interface."""
+    if not _INTERFACE.fullmatch(text) or text in {".", ".."}:
+        raise ValueError(f"{text!r} is no interface name: 1 to 15 of a-z, A-Z, 0-9 and _=+.-")
+
+
+def is_example(text: str) -> bool:
+    """Whether ``text`` (a name, an address or an endpoint) is one that only documentation uses."""
+    try:
+        host, _ = split_endpoint(text, 1)
+    except ValueError:
+        host = text
+    address = address_of(host)
+    if address is None:
+        return bool(_EXAMPLE_NAME.search(host))
+    return any(address in network for network in _EXAMPLE_NETWORKS)

@@ -1,0 +1,132 @@
+"""The lab for tests: five real machines, the real scripts as subprocesses, and evidence kept when a test fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab import Lab
+
+ROOT = Path(__file__).parents[2]
+EVIDENCE = ROOT / "lab-evidence"
+HOSTS = ("dock-dash", "dock-prod", "dock-mirror", "dock-load", "dock-edge")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.lab)
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """A runbook that ended, as a person at a shell would see it."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """What ``--json`` printed."""
+        parsed: dict[str, Any] = json.loads(self.stdout)
+        return parsed
+
+    @property
+    def changes(self) -> dict[str, list[str]]:
+        """The titles of all changes by host, from the JSON document."""
+        found: dict[str, list[str]] = {}
+        for step in self.document["steps"]:
+            for plan in step["planned"]:
+                found.setdefault(plan["host"], []).extend(plan["titles"])
+        return found
+
+    @property
+    def faults(self) -> list[str]:
+        """``host: fault`` of every finding, in the order in which they are shown."""
+        return [
+            f"{finding['host']}: {finding['fault']}" for step in self.document["steps"] for finding in step["findings"]
+        ]
+
+    def __str__(self) -> str:
+        return f"exit code {self.exit_code}\n{self.stdout}\n{self.stderr}"
+
+
+@dataclass(frozen=True, slots=True)
+class Runbooks:
+    """Starts ``runbooks/NAME.py`` the way a person does."""
+
+    state: Path
+
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "DOCKYARD_INVENTORY": "lab", "XDG_STATE_HOME": str(self.state), "COLUMNS": "140"}
+
+    def start(self, name: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, str(ROOT / "runbooks" / f"{name}.py"), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**self.environment(), **environment},
+        )
+
+    def run(self, name: str, *arguments: str, timeout_s: float = 600, **environment: str) -> Ran:
+        with self.start(name, *arguments, **environment) as process:
+            stdout, stderr = process.communicate(timeout=timeout_s)
+        return Ran(process.returncode, stdout, stderr)
+
+    def succeed(self, name: str, *arguments: str, **environment: str) -> Ran:
+        ran = self.run(name, *arguments, **environment)
+        assert ran.exit_code == 0, str(ran)
+        return ran
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    """Five running machines, the ones of ``python -m lab up`` when they are up."""
+    with Lab() as machines:
+        yield machines
+
+
+@pytest.fixture(scope="session")
+def runbooks(tmp_path_factory: pytest.TempPathFactory) -> Runbooks:
+    return Runbooks(tmp_path_factory.mktemp("state"))
+
+
+@pytest.fixture
+def pristine(lab: Lab) -> Lab:
+    """The machines as they came out of the image."""
+    lab.reset()
+    return lab
+
+
+@pytest.fixture
+def meshed(lab: Lab, runbooks: Runbooks) -> Lab:
+    """The machines with a finished phase 1; whatever a test broke before is mended by the runbook itself."""
+    lab.heal()
+    for host in HOSTS:
+        if not lab[host].running:
+            lab[host].start()
+    runbooks.succeed("phase1_baseline", "--yes")
+    return lab
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """When a test that uses the lab fails, keep consoles and journals and say where."""
+    outcome = yield
+    report = outcome.get_result()  # type: ignore[attr-defined]  # pluggy's result object is untyped here
+    machines = getattr(item, "funcargs", {}).get("lab")
+    if report.when == "call" and report.failed and machines is not None:
+        folder = EVIDENCE / item.name
+        machines.keep_evidence(folder)
+        report.sections.append(("lab", f"consoles and journals of the machines: {folder}"))

@@ -1,0 +1,233 @@
+"""What happens when a host is not there, goes away, or does not let us in."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sshd import Asking, Opening, Sshd, free_port, host_at, nornir_of, wait_until
+
+from dockyard import connections
+from dockyard.errors import FramingError, RemoteError, SudoRefused, Unreachable
+from dockyard.framing import LOCK
+from dockyard.remote import Command, close_all, execs, prepare
+from dockyard.topology import Sudo, Transport
+
+TRUE = Command("true", ("true",))
+
+
+@contextmanager
+def silent_listener() -> Iterator[int]:
+    """A port that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+def test_a_closed_port_is_unreachable_at_once(server: Sshd, lane: Transport, opening: Opening) -> None:
+    started = time.monotonic()
+    with pytest.raises(Unreachable, match=r"(?i)refused"):
+        opening(replace(host_at(server, lane), port=free_port()))(TRUE)
+    assert time.monotonic() - started < 5
+
+
+def test_a_host_that_takes_the_connection_and_is_silent_costs_the_connect_timeout(
+    server: Sshd, lane: Transport, opening: Opening
+) -> None:
+    with silent_listener() as port:
+        ask = opening(replace(host_at(server, lane, connect_timeout_s=2.0), port=port))
+        started = time.monotonic()
+        with pytest.raises(Unreachable):
+            ask(TRUE)
+        assert 1.5 < time.monotonic() - started < 5
+
+
+def test_a_name_that_does_not_resolve_is_said(server: Sshd, lane: Transport, opening: Opening) -> None:
+    with pytest.raises(Unreachable, match=r"(?i)resolve"):
+        opening(replace(host_at(server, lane), hostname="dock-test.invalid"))(TRUE)
+
+
+def test_a_link_that_breaks_names_the_command_and_the_next_run_connects_again(
+    server: Sshd, lane: Transport, opening: Opening
+) -> None:
+    ask = opening(host_at(server, lane))
+    ask(TRUE)
+    mark = server.folder / "running"
+    cutter = threading.Thread(target=lambda: (wait_until(mark.exists, "the command runs"), server.cut_sessions()))
+    cutter.start()
+    with pytest.raises(Unreachable, match="`long` was running"):
+        ask(TRUE, Command("long", ("sh", "-c", f"touch {mark}; sleep 30")), Command("never", ("true",)))
+    cutter.join()
+    assert ask(TRUE)["true"].exit_code == 0
+
+
+def test_a_machine_that_hangs_is_noticed_although_its_tcp_answers(
+    server: Sshd, opening: Opening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "QUIET_S", 1.0)
+    ask = opening(host_at(server, Transport.NETMIKO))
+    ask(TRUE)
+    mark = server.folder / "running"
+
+    def freeze() -> None:
+        wait_until(mark.exists, "the command runs")
+        for pid in server.sessions():
+            os.kill(pid, signal.SIGSTOP)
+            subprocess.run(["pkill", "-STOP", "-P", str(pid)], check=False)
+
+    threading.Thread(target=freeze).start()
+    started = time.monotonic()
+    with pytest.raises(Unreachable, match="the connection was lost while `long` was running"):
+        ask(Command("long", ("sh", "-c", f"touch {mark}; sleep 60"), timeout_s=120))
+    assert time.monotonic() - started < 15
+
+
+def test_a_long_quiet_command_is_no_lost_link(server: Sshd, opening: Opening, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "QUIET_S", 0.3)
+    ask = opening(host_at(server, Transport.NETMIKO))
+    assert ask(Command("long", ("sh", "-c", "sleep 2; echo done"))).text("long") == "done\n"
+
+
+def test_a_login_shell_that_runs_nothing_is_explained(tmp_path: Path, lane: Transport, opening: Opening) -> None:
+    server = Sshd(tmp_path, options=("ForceCommand echo This account is not available; exit 1",))
+    try:
+        with pytest.raises(FramingError, match="This account is not available"):
+            opening(host_at(server, lane))(TRUE)
+    finally:
+        server.stop()
+
+
+def test_noise_of_the_login_shell_is_ignored(tmp_path: Path, lane: Transport, opening: Opening) -> None:
+    noisy = 'echo "Last login: today"; echo "$ " >&2; printf "no newline"; eval "$SSH_ORIGINAL_COMMAND"'
+    server = Sshd(tmp_path, options=(f"ForceCommand {noisy}",))
+    try:
+        answer = opening(host_at(server, lane))(Command("it", ("echo", "mine")))["it"]
+        assert (answer.stdout, answer.stderr) == ("mine\n", "")
+    finally:
+        server.stop()
+
+
+def test_one_sweep_is_one_exec(server: Sshd, lane: Transport, opening: Opening) -> None:
+    ask = opening(host_at(server, lane))
+    before = execs["dock-test"]
+    ask(*(Command(f"{n}", ("true",)) for n in range(9)))
+    assert execs["dock-test"] - before == 1
+    wait_until(lambda: "session" in server.log, "the log of the session")
+    assert server.log.count("Starting session: command") == 1
+
+
+def test_connections_are_gone_after_close(server: Sshd, lane: Transport) -> None:
+    ask = Asking(nornir_of(host_at(server, lane)), host_at(server, lane))
+    ask(TRUE)
+    assert server.sessions()
+    close_all(ask.nornir)
+    close_all(ask.nornir)
+    wait_until(lambda: not server.sessions(), "no connection is left")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the lock belongs to root")
+def test_an_exclusive_batch_runs_to_its_end_without_us_and_holds_the_lock(
+    server: Sshd, lane: Transport, opening: Opening
+) -> None:
+    begun, ended = server.folder / "begun", server.folder / "ended"
+    talk = "for n in 1 2 3 4 5 6 7 8 9 10; do echo line; echo line >&2; sleep 0.2; done"
+    ask = opening(host_at(server, lane))
+    cutter = threading.Thread(target=lambda: (wait_until(begun.exists, "the batch runs"), server.cut_sessions()))
+    cutter.start()
+    with pytest.raises(Unreachable):
+        ask(
+            Command("long", ("sh", "-c", f"touch {begun}; {talk}")),
+            Command("after", ("touch", str(ended))),
+            exclusive=True,
+        )
+    cutter.join()
+    assert not ended.exists()
+    outputs = ask(Command("look", ("ls", str(ended))), exclusive=True)
+    assert outputs["look"].exit_code == 0, "the second batch came before the end of the first"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the lock belongs to root")
+def test_a_daemon_started_by_an_exclusive_batch_does_not_keep_the_lock(
+    server: Sshd, lane: Transport, opening: Opening
+) -> None:
+    ask = opening(host_at(server, lane))
+    ask(
+        Command("daemon", ("sh", "-c", "sleep 60 & true")),
+        Command("fed", ("sh", "-c", "sleep 60 &"), stdin=b"x"),
+        exclusive=True,
+    )
+    lock = ["flock", "-n", LOCK, "true"]
+    wait_until(lambda: subprocess.run(lock, check=False).returncode == 0, "the lock is free")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the lock belongs to root")
+def test_a_held_lock_is_a_clear_error(
+    server: Sshd, lane: Transport, opening: Opening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dockyard.framing.LOCK_WAIT_S", 1)
+    monkeypatch.setattr(
+        "dockyard.framing._LOCK", f"exec 9>>{LOCK}\nflock -w 1 9 || {{ mark locked; finish; return; }}\n"
+    )
+    with subprocess.Popen(["flock", LOCK, "sh", "-c", "echo held; exec sleep 60"], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        try:
+            with pytest.raises(RemoteError, match="another batch is still running on this host"):
+                opening(host_at(server, lane))(Command("it", ("touch", str(server.folder / "trace"))), exclusive=True)
+        finally:
+            subprocess.run(["pkill", "-P", str(holder.pid)], check=False)
+            holder.kill()
+    assert not (server.folder / "trace").exists()
+
+
+def test_sudo_without_a_password_and_without_a_terminal_is_refused(server: Sshd, opening: Opening) -> None:
+    with pytest.raises(SudoRefused, match="no terminal") as caught:
+        opening(host_at(server, Transport.NETMIKO, sudo=Sudo.PASSWORD))(TRUE)
+    assert "DOCKYARD_SUDO_PASSWORD" in caught.value.advice
+
+
+def test_a_password_file_that_others_can_read_is_refused(server: Sshd, opening: Opening) -> None:
+    file = server.folder / "password"
+    file.write_text("p4ss\n")
+    file.chmod(0o644)
+    with pytest.raises(SudoRefused, match="can be read by others"):
+        opening(host_at(server, Transport.NETMIKO, sudo=Sudo.PASSWORD, sudo_password_file=file))(TRUE)
+
+
+def test_a_host_without_sudo_is_a_clear_error(tmp_path: Path, lane: Transport, opening: Opening) -> None:
+    server = Sshd(tmp_path, options=("SetEnv PATH=/nowhere",))
+    try:
+        with pytest.raises((SudoRefused, FramingError), match="not found"):
+            opening(host_at(server, lane, sudo=Sudo.NOPASSWD))(TRUE)
+    finally:
+        server.stop()
+
+
+def test_stock_nornir_netmiko_tasks_work_on_the_same_connection(server: Sshd, opening: Opening) -> None:
+    from nornir_netmiko.tasks import netmiko_send_command
+
+    ask = opening(host_at(server, Transport.NETMIKO))
+    prepare(ask.nornir)
+    answer = ask.nornir.run(task=netmiko_send_command, command_string="echo from a shell")["dock-test"]
+    assert answer[0].result.strip() == "from a shell"
+    assert ask(TRUE)["true"].exit_code == 0
+    assert server.log.count("Accepted publickey") == 1
+
+
+def test_stock_nornir_scrapli_tasks_work_on_the_same_connection(server: Sshd, opening: Opening) -> None:
+    from nornir_scrapli.tasks import send_command
+
+    ask = opening(host_at(server, Transport.SYSTEM))
+    prepare(ask.nornir)
+    answer = ask.nornir.run(task=send_command, command="echo from a shell")["dock-test"]
+    assert "from a shell" in answer[0].result
+    assert ask(TRUE)["true"].exit_code == 0
+    assert server.log.count("Accepted publickey") == 1

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import pytest
+
+from dockyard.cli import select
+from dockyard.errors import UsageError
+from dockyard.runbook import Gate
+
+STEPS = [Gate(title, lambda _topology, _observed: [], sees=()) for title in ("Make keys", "Write peers", "Write names")]
+
+
+def titles(only: list[str], start: str | None = None) -> list[str]:
+    return [step.title for step in select(STEPS, only, start)]
+
+
+@pytest.mark.parametrize(
+    ("only", "start", "chosen"),
+    [
+        ([], None, ["Make keys", "Write peers", "Write names"]),
+        (["2"], None, ["Write peers"]),
+        (["names", "keys"], None, ["Make keys", "Write names"]),
+        ([], "peers", ["Write peers", "Write names"]),
+    ],
+)
+def test_steps_are_chosen_by_number_or_title(only: list[str], start: str | None, chosen: list[str]) -> None:
+    assert titles(only, start) == chosen
+
+
+@pytest.mark.parametrize("text", ["write", "nothing", "0", "4"])
+def test_an_ambiguous_or_unknown_step_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match=text):
+        titles([text])

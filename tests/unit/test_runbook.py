@@ -1,0 +1,259 @@
+"""The engine, over hosts that are this machine's shell and a domain that is one small file a host."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from dockyard.change import Change, Plan, Run, WriteFile, write_file
+from dockyard.errors import CommandFailed, NotObserved, Refused, StepFailed
+from dockyard.files import FileState, read_file
+from dockyard.findings import Cause, Finding
+from dockyard.journal import Journal
+from dockyard.observe import Domain, Observed
+from dockyard.remote import Command, Outputs
+from dockyard.report import Report
+from dockyard.runbook import Converge, Engine, Gate, Options, Step, Wait
+from dockyard.topology import Host, Topology
+from tests.unit.conftest import LocalCluster
+
+
+class Motd:
+    """A domain: every host has one file that must hold its own name."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.domain: Domain[FileState] = Domain("motd", self.probes, self.read)
+
+    def path(self, host: str) -> str:
+        return str(self.folder / host / "motd")
+
+    def write(self, host: str) -> None:
+        Path(self.path(host)).parent.mkdir()
+        Path(self.path(host)).write_text(f"{host}\n")
+
+    def probes(self, _: Topology, host: Host) -> Sequence[Command]:
+        return [read_file(self.path(host.name))]
+
+    def read(self, _: Topology, host: Host, outputs: Outputs) -> FileState:
+        return FileState.of(outputs, self.path(host.name))
+
+    def plan(self, topology: Topology, observed: Observed) -> Plan:
+        return {name: self.change(observed, name) for name in topology.hosts if name in observed.seen(self.domain)}
+
+    def change(self, observed: Observed, name: str) -> list[Change]:
+        seen = observed.of(self.domain, name)
+        owner, group = self.folder.owner(), self.folder.group()
+        return write_file(WriteFile(path=self.path(name), content=f"{name}\n", seen=seen, owner=owner, group=group))
+
+    def check(self, topology: Topology, observed: Observed) -> list[Finding]:
+        names = [name for name in topology.hosts if observed.of(self.domain, name).content != f"{name}\n"]
+        return [Finding(cause=Cause.NAMES, host=name, fault="wrong", evidence="file", advice="run") for name in names]
+
+
+class Runner:
+    """Builds engines over one local cluster; ``asked`` records the questions, ``answer`` is what a person types."""
+
+    def __init__(self, cluster: LocalCluster, folder: Path) -> None:
+        self.cluster = cluster
+        self.journals = folder
+        self.answer = "y"
+        self.asked: list[str] = []
+        self.out = io.StringIO()
+
+    def __call__(self, *steps: Step, **options: object) -> Report:
+        report = Report("test", out=self.out)
+        with Journal("test", self.journals) as journal:
+            engine = Engine(
+                self.cluster.nornir,
+                self.cluster.topology,
+                Options(**options),  # type: ignore[arg-type]  # options by name
+                report,
+                journal,
+                hold=lambda: None,
+                ask=self.ask,
+            )
+            engine.run(steps)
+        return report
+
+    def ask(self, question: str) -> str:
+        self.asked.append(question)
+        return self.answer
+
+
+@pytest.fixture
+def motd(tmp_path: Path) -> Motd:
+    (tmp_path / "hosts").mkdir()
+    return Motd(tmp_path / "hosts")
+
+
+@pytest.fixture
+def run(cluster: LocalCluster, tmp_path: Path) -> Runner:
+    return Runner(cluster, tmp_path / "journals")
+
+
+def converge(motd: Motd, *, each: bool = False) -> Converge:
+    return Converge("Write the names", motd.plan, [motd.domain], each=each)
+
+
+def contents(motd: Motd) -> dict[str, str]:
+    return {path.parent.name: path.read_text() for path in motd.folder.glob("*/motd")}
+
+
+def test_a_step_converges_in_two_execs_and_then_has_nothing_to_do_in_one(motd: Motd, run: Runner) -> None:
+    assert run(converge(motd)).steps[0].status == "changed"
+    assert contents(motd) == {name: f"{name}\n" for name in run.cluster.topology.hosts}
+    assert set(run.cluster.execs().values()) == {2}
+    assert run(converge(motd)).steps[0].status == "unchanged"
+    assert set(run.cluster.execs().values()) == {3}
+
+
+def test_a_dry_run_shows_the_diff_and_changes_nothing(motd: Motd, run: Runner) -> None:
+    assert run(converge(motd), dry_run=True).steps[0].status == "planned"
+    assert "+dock-prod" in run.out.getvalue()
+    assert (contents(motd), run.asked) == ({}, [])
+
+
+@pytest.mark.parametrize("answer", ["", "n", "no", "what?"])
+def test_anything_but_yes_is_no(motd: Motd, run: Runner, answer: str) -> None:
+    run.answer = answer
+    with pytest.raises(Refused):
+        run(converge(motd))
+    assert contents(motd) == {}
+
+
+def test_all_is_asked_once(motd: Motd, run: Runner) -> None:
+    run.answer = "a"
+    undo = Converge("Empty them", lambda _topology, _observed: emptied(motd, run), [motd.domain])
+    with pytest.raises(StepFailed, match="did not last"):
+        run(converge(motd), undo)
+    assert len(run.asked) == 1
+
+
+def emptied(motd: Motd, run: Runner) -> Plan:
+    return {
+        name: [Run(title="empty", argv=("truncate", "-s0", motd.path(name)))] for name in run.cluster.topology.hosts
+    }
+
+
+def test_limit_changes_only_the_named_hosts(motd: Motd, run: Runner) -> None:
+    run(converge(motd), limit=frozenset({"dock-prod"}), yes=True)
+    assert contents(motd) == {"dock-prod": "dock-prod\n"}
+    assert run.asked == []
+
+
+def test_a_dead_host_refuses_a_step_that_needs_all_and_names_those_that_do_not(motd: Motd, run: Runner) -> None:
+    run.cluster.shells["dock-mirror"].dead = True
+    later = Converge("Write them one by one", motd.plan, [motd.domain], each=True)
+    with pytest.raises(NotObserved) as refusal:
+        run(converge(motd), later, yes=True)
+    assert refusal.value.host == "dock-mirror"
+    assert "Write them one by one" in refusal.value.advice
+    assert contents(motd) == {}
+
+
+def test_a_dead_host_holds_nobody_back_where_each_stands_alone(motd: Motd, run: Runner) -> None:
+    run.cluster.shells["dock-mirror"].dead = True
+    with pytest.raises(NotObserved, match="dock-mirror: was left out"):
+        run(converge(motd, each=True), yes=True)
+    assert set(contents(motd)) == {"dock-prod", "dock-load"}
+
+
+def test_the_first_failure_stops_a_host_and_says_command_code_and_stderr(motd: Motd, run: Runner) -> None:
+    def plan(_: Topology, __: Observed) -> Plan:
+        fail = Run(title="break it", argv=("sh", "-c", "echo no space left >&2; exit 28"))
+        never = Run(title="never reached", argv=("touch", motd.path("never")))
+        return {"dock-prod": [fail, never]}
+
+    with pytest.raises(StepFailed) as failure:
+        run(Converge("Break", plan, [motd.domain]), yes=True)
+    for words in ("dock-prod", "change 1 of 2: break it", "28", "no space left"):
+        assert words in str(failure.value)
+    assert contents(motd) == {}
+
+
+def test_one_host_that_fails_does_not_undo_the_others(motd: Motd, run: Runner) -> None:
+    (motd.folder / "dock-prod").write_text("a file where the folder must be")
+    with pytest.raises(StepFailed, match="dock-prod"):
+        run(converge(motd), yes=True)
+    assert set(contents(motd)) == {"dock-mirror", "dock-load"}
+
+
+def test_a_placeholder_is_shown_and_never_sent(motd: Motd, run: Runner) -> None:
+    def plan(_: Topology, __: Observed) -> Plan:
+        return {"dock-prod": [Run(title="write the key", argv=("touch", motd.path("x")), provisional=True)]}
+
+    assert run(Converge("Keys", plan, [motd.domain]), dry_run=True).steps[0].planned
+    with pytest.raises(StepFailed, match="placeholders"):
+        run(Converge("Keys", plan, [motd.domain]), yes=True)
+    assert contents(motd) == {}
+
+
+def test_destruction_must_be_named_even_with_yes(motd: Motd, run: Runner) -> None:
+    wipe = Run(title="wipe", argv=("install", "-D", "/dev/null", motd.path("dock-prod")), destroys="dock-prod:/dev/vdb")
+    done = Path(motd.path("dock-prod"))
+
+    def plan(_: Topology, __: Observed) -> Plan:
+        return {} if done.exists() else {"dock-prod": [wipe]}
+
+    step = Converge("Wipe", plan, [motd.domain])
+    for named in ((), ("dock-mirror:/dev/vdb",)):
+        with pytest.raises(Refused, match="dock-prod:/dev/vdb"):
+            run(step, yes=True, destroy=frozenset(named))
+    assert not done.exists()
+    run(step, yes=True, destroy=frozenset({"dock-prod:/dev/vdb"}))
+    assert done.exists()
+
+
+def test_a_gate_lets_through_only_what_is_whole(motd: Motd, run: Runner) -> None:
+    gate = Gate("The names are right", motd.check, [motd.domain])
+    with pytest.raises(StepFailed):
+        run(gate)
+    run(converge(motd), gate)
+
+
+def test_a_gate_does_not_take_unseen_for_healthy(motd: Motd, run: Runner) -> None:
+    run.cluster.shells["dock-load"].dead = True
+    with pytest.raises(NotObserved, match="dock-load"):
+        run(Gate("The names are right", motd.check, [motd.domain]))
+
+
+def test_waiting_ends_when_the_state_comes_or_the_time_is_over(motd: Motd, run: Runner) -> None:
+    seen = []
+
+    def check(topology: Topology, observed: Observed) -> list[Finding]:
+        seen.append(observed)
+        if len(seen) == 3:
+            for name in topology.hosts:
+                motd.write(name)
+        return motd.check(topology, observed)
+
+    run(Wait("They come", check, [motd.domain], timeout_s=30, every_s=0.01))
+    assert len(seen) == 4
+    for path in motd.folder.glob("*/motd"):
+        path.unlink()
+    with pytest.raises(StepFailed):
+        run(Wait("They never come", motd.check, [motd.domain], timeout_s=0.05, every_s=0.01))
+
+
+def test_a_tool_that_fails_is_no_empty_state(motd: Motd, run: Runner) -> None:
+    def read(_: Topology, host: Host, outputs: Outputs) -> FileState:
+        return FileState(path=host.name, content=outputs.text("broken"))
+
+    broken: Domain[FileState] = Domain("broken", lambda _t, _h: [Command(name="broken", argv=("false",))], read)
+    with pytest.raises(NotObserved, match="false"):
+        run(Converge("Use it", lambda _t, observed: {"x": [observed.of(broken, "dock-prod")]}, [broken]))  # type: ignore[list-item]  # never reached
+    assert issubclass(CommandFailed, Exception)
+
+
+def test_the_journal_tells_the_whole_run(motd: Motd, run: Runner) -> None:
+    run(converge(motd), yes=True)
+    (journal,) = run.journals.iterdir()
+    events = [json.loads(line) for line in journal.read_text().splitlines()]
+    assert [event["event"] for event in events] == ["start", "step", "plan", "applied"]
+    assert events[2]["plan"]["dock-prod"][0].endswith("+dock-prod")
+    assert journal.stat().st_mode & 0o777 == 0o600
