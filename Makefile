@@ -43,14 +43,13 @@ demo: setup ## five real machines under QEMU, the mesh built on them, and the he
 	@echo "$$NEXT"
 
 .PHONY: test
-test: setup lint unit lab-test ## everything: ruff, mypy, quick tests, lab tests
+test: setup ## everything: ruff, mypy, quick tests, lab tests
+	@$(MAKE) --no-print-directory lint unit lab-test
 
 .PHONY: setup
-setup: system python ## install what is missing: Debian packages and the locked Python environment
-
-.PHONY: system
-system:
+setup: ## install what is missing: Debian packages and the locked Python environment
 	@./setup.sh
+	@$(MAKE) --no-print-directory python
 
 .PHONY: python
 python: $(EDITABLE)
@@ -91,7 +90,8 @@ $(BENCH_STAMP):
 	@touch $@
 
 .PHONY: bench
-bench: setup $(BENCH_STAMP) ## measure the sweep against ssh, Ansible and pyinfra
+bench: setup ## measure the sweep against ssh, Ansible and pyinfra
+	@$(MAKE) --no-print-directory $(BENCH_STAMP)
 	PATH="$$PATH:$(CURDIR)/$(BENCH_VENV)/bin" $(BIN)/python bench/sweep.py
 
 .PHONY: down

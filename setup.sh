@@ -66,7 +66,7 @@ logged() { # what it is, command ...
     shift
     say "$title"
     if ! "$@" >>"$log" 2>&1 </dev/null; then
-        tail -n 15 "$log" >&2
+        { grep -E '^(E|W|Err):|^dpkg: error' "$log" || tail "$log"; } | uniq | tail -n 15 >&2
         stop 1 "failed: $title" "the whole log is in $log"
     fi
 }
@@ -115,6 +115,7 @@ install_sshd_without_starting_it() {
     local policy=/usr/sbin/policy-rc.d made=
     if [ ! -e $policy ]; then
         made=yes
+        trap "as_root rm -f $policy" EXIT
         printf '#!/bin/sh\nexit 101\n' | as_root tee $policy >/dev/null
         as_root chmod 755 $policy
     fi
@@ -125,7 +126,10 @@ install_sshd_without_starting_it() {
         as_root deb-systemd-helper update-state $unit || true
     done
     as_root update-rc.d ssh disable || true
-    [ -z "$made" ] || as_root rm -f $policy
+    if [ -n "$made" ]; then
+        as_root rm -f $policy
+        trap - EXIT
+    fi
     return $code
 }
 

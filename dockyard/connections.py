@@ -20,7 +20,6 @@ from typing import Any
 
 import paramiko
 from netmiko.linux.linux_ssh import LinuxSSH
-from nornir.core.configuration import Config
 from nornir_netmiko.connections.netmiko import Netmiko
 
 from dockyard.errors import AuthenticationFailed, RemoteError, Unreachable
@@ -36,7 +35,7 @@ QUIET_S = 15.0
 _READ_BYTES = 1 << 20
 
 
-class _Client(paramiko.SSHClient):  # type: ignore[misc]  # paramiko has no types
+class _Client(paramiko.SSHClient):
     """An SSH client that netmiko may "connect" again when it opens its shell: by then it is connected."""
 
     def connect(self, *arguments: Any, **options: Any) -> None:
@@ -45,14 +44,14 @@ class _Client(paramiko.SSHClient):  # type: ignore[misc]  # paramiko has no type
             super().connect(*arguments, **options)
 
 
-class _Verify(paramiko.MissingHostKeyPolicy):  # type: ignore[misc]  # paramiko has no types
+class _Verify(paramiko.MissingHostKeyPolicy):
     """Decides on every host key, before anything about us is sent. paramiko's own tables stay empty."""
 
     def __init__(self, host: Host, known: KnownHosts) -> None:
         self._host = host
         self._known = known
 
-    def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:
+    def missing_host_key(self, _client: paramiko.SSHClient, _hostname: str, key: paramiko.PKey) -> None:
         shown = HostKey(key.get_name(), key.asbytes())
         error = refusal(self._host, self._known, shown)
         if error is not None:
@@ -165,21 +164,12 @@ class _Reader:
         return None
 
 
-class NetmikoConnection(Netmiko):
+class NetmikoConnection(Netmiko):  # type: ignore[misc]  # nornir-netmiko has no types
     """The ``netmiko`` plugin. ``extras["target"]`` is the typed `Host`; the other parameters come from it."""
 
     connection: LinuxHost
 
-    def open(
-        self,
-        hostname: str | None,
-        username: str | None,
-        password: str | None,
-        port: int | None,
-        platform: str | None,
-        extras: dict[str, Any] | None = None,
-        configuration: Config | None = None,
-    ) -> None:
+    def open(self, *_: Any, extras: dict[str, Any] | None = None, **__: Any) -> None:
         """Connect and authenticate within ``ssh.connect_timeout_s``.
 
         Raises:
@@ -292,7 +282,7 @@ def _private_key(path: Path) -> paramiko.PKey | None:
 
 
 def _translated(host: Host, error: Exception, *, late: bool) -> RemoteError:
-    """paramiko's and the system's errors as ours; ``late`` means that our own deadline shut the socket."""
+    """Errors of paramiko and of the system as ours; ``late`` means that our own deadline shut the socket."""
     where = f"{host.hostname} port {host.port}"
     if isinstance(error, RemoteError):
         return error

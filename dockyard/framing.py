@@ -9,8 +9,8 @@ no final newline, NUL, a line that looks like a prompt. What a login shell print
 from __future__ import annotations
 
 import base64
+import os
 import re
-import secrets
 import shlex
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -93,7 +93,7 @@ class Batch:
     commands: tuple[Command, ...]
     stop_at_failure: bool = False
     exclusive: bool = False
-    nonce: str = field(default_factory=lambda: secrets.token_hex(12))
+    nonce: str = field(default_factory=lambda: os.urandom(12).hex())
 
     def __post_init__(self) -> None:
         names = [command.name for command in self.commands]

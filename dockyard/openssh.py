@@ -23,7 +23,6 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
-from nornir.core.configuration import Config
 from nornir_scrapli.connection import ScrapliCore
 from scrapli.driver import GenericDriver
 
@@ -60,11 +59,11 @@ class OpenSshHost(GenericDriver):
             timeout_transport=ALIVE_S,
             transport_options={"open_cmd": _options(host)},
         )
-        self.transport._build_open_cmd()
+        self.transport._build_open_cmd()  # noqa: SLF001  # its command line, before its pseudo-terminal
 
     @property
     def channel(self) -> Any:
-        """scrapli's channel to the interactive shell."""
+        """The channel of scrapli to the interactive shell."""
         if not getattr(self._opening, "now", False) and not self.transport.isalive():
             self._opening.now = True
             try:
@@ -118,16 +117,7 @@ class ScrapliConnection(ScrapliCore):
 
     connection: OpenSshHost
 
-    def open(
-        self,
-        hostname: str | None,
-        username: str | None,
-        password: str | None,
-        port: int | None,
-        platform: str | None,
-        extras: dict[str, Any] | None = None,
-        configuration: Config | None = None,
-    ) -> None:
+    def open(self, *_: Any, extras: dict[str, Any] | None = None, **__: Any) -> None:
         self.connection = OpenSshHost((extras or {})["target"])
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import sys
 import threading
 import time
 from collections import Counter
@@ -54,6 +55,7 @@ execs: Counter[str] = Counter()
 
 _opening: dict[str, threading.Lock] = {}
 _opening_guard = threading.Lock()
+_importing = threading.Lock()
 
 
 class Outputs(Mapping[str, Completed]):
@@ -123,6 +125,8 @@ def run(
     """Run ``commands`` as root on the task's host, in one exec, in order.
 
     Args:
+        task: the task of one host, from Nornir.
+        commands: what to run; their names are the keys of the answer.
         stop_at_failure: take every command for a vital one: what follows the first that fails is not run.
         exclusive: hold the host's lock (`LOCK`) for the whole batch, and let it run to its end even when this
             process dies; a second one waits up to 30 s.
@@ -174,9 +178,21 @@ def _prepare(nornir_host: NornirHost, host: Host) -> None:
 
 def _load(name: str) -> type[ConnectionPlugin]:
     """The plugin; its libraries (a quarter of a second) are imported when the first host needs them."""
-    if name == "scrapli":
-        return importlib.import_module("dockyard.openssh").ScrapliConnection  # type: ignore[no-any-return]  # by name
-    return importlib.import_module("dockyard.connections").NetmikoConnection  # type: ignore[no-any-return]  # by name
+    with _importing:
+        if name == "scrapli":
+            return cast(type[ConnectionPlugin], importlib.import_module("dockyard.openssh").ScrapliConnection)
+        _import_paramiko()
+        return cast(type[ConnectionPlugin], importlib.import_module("dockyard.connections").NetmikoConnection)
+
+
+def _import_paramiko() -> None:
+    """Import paramiko without invoke, half of its import time, which it has only for ``Match exec`` in ssh_config."""
+    if not {"paramiko", "invoke"} & sys.modules.keys():
+        sys.modules["invoke"] = None  # type: ignore[assignment]  # makes `import invoke` an ImportError, which it expects
+        try:
+            importlib.import_module("paramiko")
+        finally:
+            del sys.modules["invoke"]
 
 
 def shown_key(task: Task) -> HostKey:
@@ -222,7 +238,7 @@ def _connected(task: Task, host: Host) -> Connection:
 def _close(host: NornirHost, name: str) -> None:
     try:
         host.close_connection(name)
-    except Exception as error:  # a broken connection may fail in any way when it is closed
+    except Exception as error:  # noqa: BLE001  # a broken connection may fail in any way when it is closed
         log.debug("%s: closing %s: %r", host.name, name, error)
 
 

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 
+PIPE_WIDTH = 160
+"""Columns of a table that goes into a pipe or a file."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostPlan:
     """The planned changes of one host, as text."""
@@ -32,7 +36,7 @@ class HostPlan:
 
 @dataclass(slots=True)
 class StepRecord:
-    """What became of one step; ``status`` is ``running``, ``unchanged``, ``planned``, ``changed`` or ``failed``."""
+    """What became of one step; ``status`` is ``running``, ``unchanged``, ``planned``, ``changed``, ``failed`` or ``judged`` (no step of a run)."""
 
     title: str
     status: str = "running"
@@ -65,6 +69,8 @@ class Report:
             from rich.console import Console
 
             self._lazy_console = Console(file=self._out, highlight=False, soft_wrap=True, quiet=self._json)
+            if not self._lazy_console.is_terminal:
+                self._lazy_console.width = PIPE_WIDTH
         return self._lazy_console
 
     def step_started(self, number: int, count: int, title: str) -> None:
@@ -83,6 +89,10 @@ class Report:
             self.console.print(f"  [cyan]{plan.host}[/cyan]: {len(plan.titles)} change{'s'[: len(plan.titles) > 1]}")
             for diff in plan.diffs:
                 self._diff(diff)
+
+    @property
+    def has_plans(self) -> bool:
+        return any(step.planned for step in self.steps)
 
     def applied(self, hosts: Sequence[str]) -> None:
         self.steps[-1].applied = list(hosts)
@@ -107,13 +117,29 @@ class Report:
         """Show ``rows`` (same keys in each) under ``title``; cells may hold rich's markup."""
         from rich.table import Table
 
-        self.tables[title] = [{key: _plain(cell) for key, cell in row.items()} for row in rows]
+        self.record(title.partition(" (")[0], rows)
         table = Table(title=title, title_justify="left")
         for column in rows[0] if rows else ():
             table.add_column(column, no_wrap=True)
         for row in rows:
             table.add_row(*row.values())
         self.console.print(table, soft_wrap=False)
+
+    def record(self, name: str, rows: Sequence[dict[str, str]]) -> None:
+        """Keep ``rows`` for JSON, without markup, and show nothing."""
+        self.tables[name] = [{key: _plain(cell) for key, cell in row.items()} for row in rows]
+
+    def judged(self, findings: Sequence[Finding]) -> None:
+        """Show the findings of a check that is no step of a run."""
+        self.steps.append(StepRecord("findings", status="judged"))
+        self.findings(findings)
+        if not findings:
+            self.console.print("[bold green]everything is as it should be[/bold green]")
+
+    def next_page(self) -> Report:
+        """A fresh report for the next round of something that repeats; a terminal is cleared first."""
+        self.console.clear()
+        return Report(self.runbook, json_mode=self._json, verbose=self.verbose, out=self._out)
 
     def finish(self, exit_code: int, error: DockyardError | None = None) -> None:
         """Say how it ended. In JSON mode this prints the whole record."""
@@ -126,7 +152,7 @@ class Report:
             self.console.print(f"[bold red]{_escaped(str(error))}[/bold red]")
             if error.advice:
                 self.console.print(f"Next: {_escaped(error.advice)}")
-        elif self.steps:
+        elif any(step.status != "judged" for step in self.steps):
             self.console.print(self._summary())
 
     def _summary(self) -> str:

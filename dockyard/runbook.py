@@ -132,12 +132,15 @@ class Engine:
         return by_cause(step.check(self.topology, self.seen))
 
     def _judge(self, findings: list[Finding]) -> None:
-        self.report.findings(findings)
         self.journal.write("findings", findings=[str(finding) for finding in findings])
+        if findings and self.options.dry_run and self.report.has_plans:
+            self.report.note(f"{len(findings)} findings now, before anything that is planned above has been done")
+            return
+        self.report.findings(findings)
         if not findings:
             return
         if self.options.dry_run:
-            self.report.note("A real run would stop here unless the steps before it mend this.")
+            self.report.note("A real run would stop here.")
         elif all(finding.unseen for finding in findings):
             raise NotObserved(findings[0].host, findings[0].evidence, advice=findings[0].advice)
         else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import sys
 import threading
@@ -76,5 +75,7 @@ def _from_terminal(host: Host) -> Secret:
                     advice=f"Set {VARIABLE}, or ssh.sudo_password_file in the inventory, or give "
                     f"{host.username} the right without one (sudoers(5), NOPASSWD) and set ssh.sudo: nopasswd.",
                 )
+            import getpass
+
             _typed[""] = Secret(getpass.getpass(f"Password of {host.username} for sudo on the hosts: "))
         return _typed[""]

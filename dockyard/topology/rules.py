@@ -149,14 +149,14 @@ def reachability(draft: Draft) -> Iterator[Problem]:
     if not draft.cluster:
         return
     topology = Topology(draft.cluster, draft.hosts)
-    for one, other in combinations(draft.hosts.values(), 2):
+    closed = [host for host in draft.hosts.values() if not host.wireguard.endpoint]
+    for one, other in combinations(closed, 2):
         if not topology.endpoint(one.name, other.name) and not topology.endpoint(other.name, one.name):
             yield _no_way(one, other)
-    for name, host in draft.hosts.items():
-        if not host.wireguard.endpoint and not draft.cluster.wireguard.keepalive_s:
-            yield Problem(
-                f"{_MESH}.keepalive_s", f"0 is off, but {name} must keep its NAT open: it has no public endpoint"
-            )
+    for host in closed if not draft.cluster.wireguard.keepalive_s else ():
+        yield Problem(
+            f"{_MESH}.keepalive_s", f"0 is off, but {host.name} must keep its NAT open: it has no public endpoint"
+        )
 
 
 def _no_way(one: Host, other: Host) -> Problem:

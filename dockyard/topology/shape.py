@@ -113,7 +113,7 @@ class Reader:
             return self.section(hint, found)
         if origin is frozenset:
             return self._items(get_args(hint)[0], found)
-        if origin is not None and issubclass(origin, Mapping):
+        if isinstance(origin, type) and issubclass(origin, Mapping):
             return self._pairs(get_args(hint), found)
         return self._leaf(hint, checks, found)
 

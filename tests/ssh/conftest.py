@@ -6,16 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sshd import Asking, Opening, Sshd, nornir_of
 
 from dockyard.remote import close_all
 from dockyard.topology import Host, Transport
+from tests.ssh.sshd import Asking, Opening, Sshd, nornir_of
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.lab)
+            item.add_marker(pytest.mark.ssh)
 
 
 @pytest.fixture

@@ -89,8 +89,8 @@ class Sshd:
         (self.folder / "sshd_config").write_text("\n".join(config) + "\n")
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # its place for privilege separation (sshd(8))
-        log = (self.folder / "log").open("ab")
-        self._process = subprocess.Popen([SSHD, "-D", "-e", "-f", self.folder / "sshd_config"], stderr=log)
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen([SSHD, "-D", "-e", "-f", self.folder / "sshd_config"], stderr=log)
         wait_until(self._answers, f"sshd on port {self.port}: {self.log}")
 
     def _answers(self) -> bool:
@@ -115,6 +115,10 @@ class Sshd:
         for pid in self.sessions():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+    def cut_sessions_when(self, true: Callable[[], bool]) -> None:
+        wait_until(true, "the moment to cut")
+        self.cut_sessions()
 
     def stop(self) -> None:
         if self._process is not None:

@@ -8,19 +8,20 @@ import socket
 import subprocess
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sshd import Asking, Opening, Sshd, free_port, host_at, nornir_of, wait_until
 
 from dockyard import connections
 from dockyard.errors import FramingError, RemoteError, SudoRefused, Unreachable
 from dockyard.framing import LOCK
 from dockyard.remote import Command, close_all, execs, prepare
 from dockyard.topology import Sudo, Transport
+from tests.ssh.sshd import Asking, Opening, Sshd, free_port, host_at, nornir_of, wait_until
 
 TRUE = Command("true", ("true",))
 
@@ -61,7 +62,7 @@ def test_a_link_that_breaks_names_the_command_and_the_next_run_connects_again(
     ask = opening(host_at(server, lane))
     ask(TRUE)
     mark = server.folder / "running"
-    cutter = threading.Thread(target=lambda: (wait_until(mark.exists, "the command runs"), server.cut_sessions()))
+    cutter = threading.Thread(target=server.cut_sessions_when, args=(mark.exists,))
     cutter.start()
     with pytest.raises(Unreachable, match="`long` was running"):
         ask(TRUE, Command("long", ("sh", "-c", f"touch {mark}; sleep 30")), Command("never", ("true",)))
@@ -140,7 +141,7 @@ def test_an_exclusive_batch_runs_to_its_end_without_us_and_holds_the_lock(
     begun, ended = server.folder / "begun", server.folder / "ended"
     talk = "for n in 1 2 3 4 5 6 7 8 9 10; do echo line; echo line >&2; sleep 0.2; done"
     ask = opening(host_at(server, lane))
-    cutter = threading.Thread(target=lambda: (wait_until(begun.exists, "the batch runs"), server.cut_sessions()))
+    cutter = threading.Thread(target=server.cut_sessions_when, args=(begun.exists,))
     cutter.start()
     with pytest.raises(Unreachable):
         ask(
@@ -231,3 +232,6 @@ def test_stock_nornir_scrapli_tasks_work_on_the_same_connection(server: Sshd, op
     assert "from a shell" in answer[0].result
     assert ask(TRUE)["true"].exit_code == 0
     assert server.log.count("Accepted publickey") == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # scrapli leaves its end of the pseudo-terminal to the collector
+        close_all(ask.nornir)

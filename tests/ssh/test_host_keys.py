@@ -7,11 +7,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from sshd import Opening, Sshd, host_at, make_key, wait_until
 
 from dockyard.errors import AuthenticationFailed, HostKeyError
 from dockyard.remote import Command
 from dockyard.topology import Transport
+from tests.ssh.sshd import Opening, Sshd, host_at, make_key, wait_until
 
 TRUE = Command("true", ("true",))
 
@@ -95,7 +95,7 @@ def test_host_certificates_work_over_openssh_and_are_explained_otherwise(
     server: Sshd, lane: Transport, opening: Opening, tmp_path: Path
 ) -> None:
     authority, key = make_key(tmp_path / "authority"), server.host_keys["ed25519"].with_suffix(".pub")
-    sign = ["ssh-keygen", "-q", "-s", authority, "-I", "dock-test", "-h", "-n", "127.0.0.1", key]
+    sign = ["ssh-keygen", "-q", "-s", str(authority), "-I", "dock-test", "-h", "-n", "127.0.0.1", str(key)]
     subprocess.run(sign, check=True, capture_output=True)
     server.stop()
     server._options = (f"HostCertificate {key.with_name('host_ed25519-cert.pub')}",)

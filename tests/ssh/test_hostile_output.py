@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from sshd import Asking, Sshd, host_at, nornir_of
 
 from dockyard.remote import Command, close_all
 from dockyard.topology import Transport
+from tests.ssh.sshd import Asking, Sshd, host_at, nornir_of
 
 MEGABYTE = 1_000_000
 HOSTILE = {
@@ -24,7 +24,7 @@ HOSTILE = {
     "UTF-8 over every read boundary": "┌─dock─┐│\n".encode() * 20_000,
     "a root prompt": b"root@dock-prod:~# \nmore\n",
     "a user prompt": b"user@x> \n$ \n% \ntotal:\n",
-    "a fancy prompt": "❯ \n".encode(),
+    "a fancy prompt": "\u276f \n".encode(),
     "colours": b"\x1b[1;31mred\x1b[0m \x1b[2J\x1b[H\n",
     "a bell and backspaces": b"\a\b\b\x7f\x04\x03\n",
     "a line of one megabyte": b"x" * MEGABYTE,
@@ -68,8 +68,8 @@ def test_output_arrives_byte_for_byte(ask: Asking, case: str) -> None:
 
 
 def test_small_batches_go_in_one_exec_string_and_arrive_as_well(ask: Asking) -> None:
-    outputs = ask(*(Command(f"{n}", ("printf", "%s\\n%s", "-" * n, "❯ ")) for n in range(9)))
-    assert [outputs[f"{n}"].stdout for n in range(9)] == [f"{'-' * n}\n❯ " for n in range(9)]
+    outputs = ask(*(Command(f"{n}", ("printf", "%s\\n%s", "-" * n, "\u276f ")) for n in range(9)))
+    assert [outputs[f"{n}"].stdout for n in range(9)] == [f"{'-' * n}\n\u276f " for n in range(9)]
 
 
 def test_a_daemon_that_keeps_the_streams_open_does_not_block(ask: Asking) -> None:

@@ -214,7 +214,7 @@ exit 1
 
 @pytest.fixture
 def sudo(tmp_path: Path) -> Path:
-    """A stand-in for sudo in a folder of its own, which keeps every guess in ``log``; the real one is tested in the lab."""
+    """A stand-in for sudo in a folder of its own, which keeps every guess in ``log``."""
     program = tmp_path / "sudo"
     program.write_text(SUDO.format(log=tmp_path / "log"))
     program.chmod(0o755)

@@ -227,7 +227,7 @@ junk = st.recursive(
 def test_damage_is_only_ever_an_inventory_error(tmp_path: Path, damage: list[tuple[tuple[Any, ...], Any]]) -> None:
     tree = copy.deepcopy(ANY_TREE)
     for way, value in damage:
-        place = tree
+        place: Any = tree
         for key in way[:-1]:
             place = place[key] if isinstance(place, dict) and key in place else {}
         if isinstance(place, dict):

@@ -1,0 +1,135 @@
+"""Look at the whole cluster at once, and change nothing.
+
+One exec per host reads everything: clock, disk, WireGuard, pings through the mesh with full-size packets, names.
+Shows a table of the hosts, a table of the mesh, and the findings, causes before their consequences.
+A host that cannot be seen is a finding, never a blank.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator, Sequence
+
+from nornir.core import Nornir
+
+from dockyard.cli import catch_signals, guarded, parser
+from dockyard.cluster import open_cluster
+from dockyard.findings import Finding, by_cause
+from dockyard.observe import Observed, sweep
+from dockyard.report import Report
+from dockyard.topology import Topology
+from tasks import hosts_file, machine, wireguard
+
+DOMAINS = [machine.MACHINE, wireguard.WIREGUARD, hosts_file.NAMES, wireguard.REACH]
+CHECKS = [machine.check_machine, wireguard.check_mesh, hosts_file.check_names]
+
+Row = dict[str, str]
+
+
+def main() -> int:
+    """Read the command line, sweep once or for ever, and return the exit code of the last sweep."""
+    options = parser(__doc__)
+    options.add_argument(
+        "--watch", metavar="SECONDS", nargs="?", type=float, const=5.0, help="again every SECONDS (5), until Ctrl-C"
+    )
+    arguments = options.parse_args()
+    return guarded(arguments, lambda report: _health(arguments, report))
+
+
+def _health(arguments: argparse.Namespace, report: Report) -> int:
+    with open_cluster(arguments.inventory) as (nornir, topology):
+        catch_signals(nornir)
+        while arguments.watch is not None:
+            page = report.next_page()
+            code = show(nornir, topology, page)
+            page.finish(code)
+            time.sleep(arguments.watch)
+        return show(nornir, topology, report)
+
+
+def show(nornir: Nornir, topology: Topology, report: Report) -> int:
+    """Sweep once, show everything, and return the exit code."""
+    with report.progress("looking", list(topology.hosts)) as processor:
+        observed = sweep(nornir.with_processors([processor]), DOMAINS)
+    report.table("hosts", [host_row(topology, observed, name) for name in topology.hosts])
+    report.table("mesh (round trip; ! marks a fault)", list(mesh_rows(topology, observed)))
+    report.record("directions", [direction_row(one) for one in wireguard.directions(topology, observed)])
+    findings = all_findings(topology, observed)
+    report.judged(findings)
+    return exit_code(findings)
+
+
+def all_findings(topology: Topology, observed: Observed) -> list[Finding]:
+    """What all checks say, each thing once."""
+    return by_cause(dict.fromkeys(finding for check in CHECKS for finding in check(topology, observed)))
+
+
+def exit_code(findings: Sequence[Finding]) -> int:
+    """3 when something could not be seen, else 1 for a finding, else 0."""
+    if any(finding.unseen for finding in findings):
+        return 3
+    return 1 if findings else 0
+
+
+def host_row(topology: Topology, observed: Observed, name: str) -> Row:
+    """One host at a glance; ``-`` where nothing could be seen."""
+    state = observed.seen(machine.MACHINE).get(name)
+    row = {"host": name, "site": topology.host(name).site, "seen": "yes" if state else "[red]no[/red]"}
+    judged = [one for one in wireguard.directions(topology, observed) if one.source == name]
+    ages = [one.handshake_age_s for one in judged if one.handshake_age_s is not None]
+    return row | {
+        "clock": f"{state.clock.proven_s:.2f} s off" if state else "-",
+        "free": f"{min(system.share for system in state.file_systems):.0%}" if state else "-",
+        "up": f"{state.uptime_s / 3600:.1f} h" if state else "-",
+        "kernel": state.kernel if state else "-",
+        "peers": f"{sum(not one.faults for one in judged)} of {len(topology.hosts) - 1}" if judged else "-",
+        "handshake": f"{max(ages)} s" if ages else "-",
+        "MTU": _proven(judged),
+        "names": _names(topology, observed, name),
+    }
+
+
+def _proven(judged: Sequence[wireguard.Direction]) -> str:
+    if not judged:
+        return "-"
+    return "proven" if all(one.mtu_proven for one in judged) else "[red]not proven[/red]"
+
+
+def _names(topology: Topology, observed: Observed, name: str) -> str:
+    if name not in observed.seen(hosts_file.NAMES):
+        return "-"
+    wrong = [finding for finding in hosts_file.check_names(topology, observed) if finding.host == name]
+    return "[red]wrong[/red]" if wrong else "right"
+
+
+def mesh_rows(topology: Topology, observed: Observed) -> Iterator[Row]:
+    """From each host (row) to each host (column)."""
+    judged = {(one.source, one.target): one for one in wireguard.directions(topology, observed)}
+    for source in topology.hosts:
+        yield {"from": source} | {target: _cell(judged.get((source, target))) for target in topology.hosts}
+
+
+def _cell(one: wireguard.Direction | None) -> str:
+    if one is None:
+        return ""
+    shown = f"{one.rtt_ms:.1f} ms" if one.rtt_ms is not None else "silent"
+    return f"[red]{shown} ![/red]" if one.faults else f"[green]{shown}[/green]"
+
+
+def direction_row(one: wireguard.Direction) -> Row:
+    """One direction in full, for JSON."""
+    return {
+        "source": one.source,
+        "target": one.target,
+        "rtt_ms": "" if one.rtt_ms is None else f"{one.rtt_ms:g}",
+        "handshake_age_s": "" if one.handshake_age_s is None else str(one.handshake_age_s),
+        "mtu_proven": "yes" if one.mtu_proven else "no",
+        "endpoint": one.endpoint,
+        "faults": "; ".join(one.faults),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,34 @@
+"""Phase 1: the mesh and the names on all hosts.
+
+Builds a full WireGuard mesh (keys made on the hosts, preshared keys per pair), brings it up without dropping what runs,
+writes all names into a managed block of /etc/hosts, and proves every direction by traffic.
+
+Needs: ssh to every host with a pinned host key (runbooks/trust.py), root or sudo there, Debian's package sources.
+May destroy: nothing. Keys that are there are kept; the rest of /etc/hosts stays byte for byte.
+Way back: `systemctl disable --now wg-quick@wg0` on each host, and remove the managed block from /etc/hosts.
+Cut off in the middle: run it again.
+"""
+
+from dockyard.cli import main
+from dockyard.runbook import Converge, Gate, Wait
+from tasks import hosts_file, machine, wireguard
+
+STEPS = [
+    Converge("Install the tools that are missing", machine.plan_tools, [machine.MACHINE], each=True),
+    Gate("Clocks, disks and tools are in order", machine.check_machine, [machine.MACHINE]),
+    Converge("Give every host a private key of its own", wireguard.plan_keys, [wireguard.WIREGUARD], each=True),
+    Converge("Give every pair a preshared key", wireguard.plan_preshared_keys, [wireguard.WIREGUARD]),
+    Converge("Write the interface files", wireguard.plan_interface, [wireguard.WIREGUARD]),
+    Converge("Bring the interfaces in line, tunnels stay", wireguard.plan_running, [wireguard.WIREGUARD]),
+    Converge("Write the names into /etc/hosts", hosts_file.plan_hosts_file, [hosts_file.NAMES], each=True),
+    Wait(
+        "Every direction of the mesh carries full packets",
+        wireguard.check_mesh,
+        [wireguard.WIREGUARD, wireguard.REACH],
+        timeout_s=120,
+    ),
+    Gate("Every name means the same on every host", hosts_file.check_names, [hosts_file.NAMES]),
+]
+
+if __name__ == "__main__":
+    main(__doc__, STEPS)

@@ -1,0 +1,239 @@
+"""Names: a managed block in /etc/hosts with every host and service on its mesh address, the same on all hosts.
+
+The block stands between two marker lines; everything else in the file stays as it is, byte for byte. Names must not
+depend on a DNS server, as the cluster has to come up without one. Format: hosts(5), the full name first.
+"""
+
+from __future__ import annotations
+
+import difflib
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from dockyard.change import Plan, WriteFile
+from dockyard.errors import DockyardError, StepFailed
+from dockyard.files import FileState, read_file
+from dockyard.findings import Cause, Finding
+from dockyard.observe import Domain, Observed
+from dockyard.parsing import parse
+from dockyard.remote import Command, Outputs
+from dockyard.topology import Host, Topology
+from dockyard.unseen import unseen
+
+PATH = "/etc/hosts"
+BEGIN = "# BEGIN DOCKYARD"
+END = "# END DOCKYARD"
+_NOTE = "(written by Dockyard from the inventory; changes in this block are overwritten)"
+
+
+class BrokenBlock(DockyardError):
+    """The markers in a file are not exactly one BEGIN before one END; where our block is would be a guess."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamesState:
+    """``file`` is /etc/hosts, ``addresses`` what each name resolves to on this host (getaddrinfo, IPv4, in its order)."""
+
+    file: FileState
+    addresses: Mapping[str, tuple[str, ...]]
+
+
+_PROBE = r"""export RES_OPTIONS='timeout:1 attempts:1'
+for name in {names}; do
+  ( found=$(timeout 5 getent ahostsv4 "$name" | while read -r address kind rest; do
+      [ "$kind" != STREAM ] || printf '%s ' "$address"; done)
+    printf '%s|%s\n' "$name" "$found" ) &
+done; wait
+"""
+
+
+def names(topology: Topology) -> dict[str, str]:
+    """Every name that must resolve, short and full, with its mesh address."""
+    found: dict[str, str] = {}
+    for name, address in _addresses(topology):
+        found |= {name: address, topology.fqdn(name): address}
+    return found
+
+
+def _addresses(topology: Topology) -> list[tuple[str, str]]:
+    """(name, mesh address) of hosts, then of services, in the order of the inventory."""
+    hosts = [(host.name, host.name) for host in topology.hosts.values()]
+    pairs = [*hosts, *topology.cluster.services.items()]
+    return [(name, str(topology.host(carrier).wireguard.address)) for name, carrier in pairs]
+
+
+def probes(topology: Topology, _host: Host) -> Sequence[Command]:
+    """Two commands: the file, and every name at once."""
+    script = _PROBE.format(names=shlex.join(names(topology)))
+    return [read_file(PATH), Command("names", ("sh", "-c", script))]
+
+
+def read(_topology: Topology, _host: Host, outputs: Outputs) -> NamesState:
+    """Raises CommandFailed or ParseError."""
+    rows = parse("getent_names", outputs.text("names"), tool="getent ahostsv4")
+    return NamesState(
+        file=FileState.of(outputs, PATH),
+        addresses={str(row["name"]): tuple(str(row["addresses"]).split()) for row in rows},
+    )
+
+
+NAMES = Domain("names", probes, read)
+
+
+def block(topology: Topology) -> str:
+    """The managed block with both marker lines: a line per host, then a line per service."""
+    lines = [f"{address} {topology.fqdn(name)} {name}" for name, address in _addresses(topology)]
+    return "\n".join([f"{BEGIN} {_NOTE}", *lines, END, ""])
+
+
+def replaced(content: str, new: str) -> str:
+    """``content`` with its managed block replaced by ``new``, or with ``new`` at its end when there is none.
+
+    Only a missing newline at the end of a file without a block is added, as the block needs a line of its own.
+
+    Raises:
+        BrokenBlock: the markers do not come exactly once each and in order.
+    """
+    span = _span(content)
+    if span is None:
+        return content + ("\n" if content and not content.endswith("\n") else "") + new
+    return content[: span[0]] + new + content[span[1] :]
+
+
+def _span(content: str) -> tuple[int, int] | None:
+    """Where the managed block begins and ends, as offsets; None without markers."""
+    begins: list[tuple[int, int]] = []
+    ends: list[tuple[int, int]] = []
+    offset = 0
+    for number, line in enumerate(content.split("\n"), 1):
+        marker = line.strip()
+        if marker == BEGIN or marker.startswith(f"{BEGIN} "):
+            begins.append((offset, number))
+        elif marker == END or marker.startswith(f"{END} "):
+            ends.append((min(offset + len(line) + 1, len(content)), number))
+        offset += len(line) + 1
+    if not begins and not ends:
+        return None
+    if len(begins) != 1 or len(ends) != 1 or begins[0][1] > ends[0][1]:
+        raise BrokenBlock(_broken([n for _, n in begins], [n for _, n in ends]))
+    return begins[0][0], ends[0][0]
+
+
+def _broken(begins: Sequence[int], ends: Sequence[int]) -> str:
+    def at(numbers: Sequence[int]) -> str:
+        return f"on line {', '.join(map(str, numbers))}" if numbers else "nowhere"
+
+    return f"'{BEGIN}' stands {at(begins)}, '{END}' {at(ends)}; there must be one of each, in this order"
+
+
+def plan_hosts_file(topology: Topology, observed: Observed) -> Plan:
+    """Bring the managed block of every seen host in line.
+
+    Raises:
+        StepFailed: on some host the markers are broken; nothing is written anywhere.
+    """
+    states = observed.seen(NAMES)
+    broken = {host: reason for host, state in states.items() if (reason := _reason(state))}
+    if broken:
+        raise StepFailed(
+            "\n".join(f"{host}: {PATH}: {reason}" for host, reason in broken.items()),
+            advice=f"Nothing was written. Edit {PATH} there by hand: remove all marker lines and what stood between them.",
+        )
+    changes = {host: _wanted(topology, state) for host, state in states.items()}
+    return {host: [change] for host, change in changes.items() if change.needed()}
+
+
+def _wanted(topology: Topology, state: NamesState) -> WriteFile:
+    return WriteFile(path=PATH, content=replaced(state.file.content, block(topology)), seen=state.file)
+
+
+def _reason(state: NamesState) -> str:
+    try:
+        _span(state.file.content)
+    except BrokenBlock as error:
+        return str(error)
+    return ""
+
+
+def check_names(topology: Topology, observed: Observed) -> list[Finding]:
+    """Every name resolves to its mesh address, and to nothing else, on every host; one finding per host.
+
+    That a host also knows its own name by a loopback address (Debian's ``127.0.1.1``) is left to `check_own_names`.
+    """
+    found = unseen(observed, NAMES, Cause.NAMES)
+    for host, state in observed.seen(NAMES).items():
+        evidence = [*_file_faults(topology, state), *_name_faults(topology, host, state)]
+        if evidence:
+            found.append(
+                Finding(
+                    cause=Cause.NAMES,
+                    host=host,
+                    fault=f"names do not resolve as planned ({PATH})",
+                    evidence="; ".join(evidence),
+                    advice=f"python runbooks/phase1_baseline.py mends the block; then try: getent ahostsv4 {_first(topology)}",
+                )
+            )
+    return found
+
+
+def _first(topology: Topology) -> str:
+    return next(iter(topology.hosts))
+
+
+def _file_faults(topology: Topology, state: NamesState) -> list[str]:
+    reason = _reason(state)
+    if reason:
+        return [reason]
+    wanted = replaced(state.file.content, block(topology))
+    diff = list(difflib.unified_diff(state.file.content.splitlines(), wanted.splitlines(), lineterm="", n=0))
+    lines = [line for line in diff[2:] if not line.startswith("@@")]
+    if not lines:
+        return []
+    more = f" and {len(lines) - 2} lines more" if len(lines) > 2 else ""
+    return [f"the managed block differs: {' '.join(lines[:2])}{more}"]
+
+
+def _name_faults(topology: Topology, host: str, state: NamesState) -> list[str]:
+    own = {host, topology.fqdn(host)}
+    faults = []
+    for name, wanted in names(topology).items():
+        seen = state.addresses.get(name, ())
+        accepted = [address for address in seen if not (name in own and address.startswith("127."))]
+        if set(accepted) != {wanted}:
+            faults.append(f"{name} is {', '.join(seen) or 'unknown'} instead of {wanted}")
+    return (
+        [f"{'; '.join(faults[:3])}{f'; and {len(faults) - 3} names more' if len(faults) > 3 else ''}"] if faults else []
+    )
+
+
+def check_own_names(topology: Topology, observed: Observed) -> list[Finding]:
+    """Hosts that know their own name by a loopback address too: a daemon that binds to it is out of the others' reach.
+
+    The Debian installer writes that line (Debian Reference, 5.1.1). It lies outside our block, so it is never touched;
+    Corosync and Kubernetes want it gone, plain mesh and names do without.
+    """
+    found = []
+    for host, state in observed.seen(NAMES).items():
+        lines = _loopback_lines(host, topology.fqdn(host), state.file.content)
+        if lines:
+            found.append(
+                Finding(
+                    cause=Cause.NAMES,
+                    host=host,
+                    fault="its own name means the loopback interface there, and the mesh elsewhere",
+                    evidence="; ".join(f"{PATH} line {number}: {line}" for number, line in lines),
+                    advice=f"On {host}: sed -i '{lines[0][0]}s/^/# /' {PATH}",
+                )
+            )
+    return found
+
+
+def _loopback_lines(short: str, full: str, content: str) -> list[tuple[int, str]]:
+    """Lines of /etc/hosts that give a loopback address to one of the host's own names."""
+    found = []
+    for number, line in enumerate(content.splitlines(), 1):
+        address, *aliases = line.partition("#")[0].split() or [""]
+        if address.startswith("127.") and {short, full} & set(aliases):
+            found.append((number, " ".join(line.split())))
+    return found

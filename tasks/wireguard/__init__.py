@@ -1,0 +1,26 @@
+"""WireGuard: a full mesh between all hosts, made from the inventory, checked by traffic. See docs/wireguard.md.
+
+`WIREGUARD` is what is seen without touching anything, `REACH` pings through the mesh. Plans in their order: `plan_keys`,
+`plan_preshared_keys`, `plan_interface`, `plan_running`.
+"""
+
+from tasks.wireguard.checks import check_hosts, check_mesh
+from tasks.wireguard.directions import Direction, directions
+from tasks.wireguard.plans import plan_interface, plan_keys, plan_preshared_keys, plan_running
+from tasks.wireguard.reach import REACH, ReachState
+from tasks.wireguard.state import WIREGUARD, WireguardState
+
+__all__ = [
+    "REACH",
+    "WIREGUARD",
+    "Direction",
+    "ReachState",
+    "WireguardState",
+    "check_hosts",
+    "check_mesh",
+    "directions",
+    "plan_interface",
+    "plan_keys",
+    "plan_preshared_keys",
+    "plan_running",
+]

@@ -1,0 +1,38 @@
+"""Where things lie on a host."""
+
+from __future__ import annotations
+
+FOLDER = "/etc/wireguard"
+SYNC = "/usr/local/lib/dockyard/wg-sync"
+RESOLVE = "/usr/local/lib/dockyard/wg-resolve"
+TIMER = "dockyard-wg-resolve.timer"
+RESOLVE_SERVICE = "/etc/systemd/system/dockyard-wg-resolve.service"
+RESOLVE_TIMER = f"/etc/systemd/system/{TIMER}"
+
+
+def config(interface: str) -> str:
+    """The interface file of wg-quick(8). It holds no secret."""
+    return f"{FOLDER}/{interface}.conf"
+
+
+def private_key(interface: str) -> str:
+    return f"{FOLDER}/{interface}.key"
+
+
+def preshared_key(interface: str, peer: str) -> str:
+    return f"{FOLDER}/{interface}-{peer}.psk"
+
+
+def service(interface: str) -> str:
+    return f"wg-quick@{interface}.service"
+
+
+def drop_in(interface: str) -> str:
+    """What we add to wg-quick's own unit."""
+    return f"/etc/systemd/system/{service(interface)}.d/dockyard.conf"
+
+
+def files(interface: str, *, resolving: bool) -> list[str]:
+    """All files that are written from templates; the last three only where an endpoint is a name."""
+    always = [SYNC, drop_in(interface), config(interface)]
+    return [*always, RESOLVE, RESOLVE_SERVICE, RESOLVE_TIMER] if resolving else always

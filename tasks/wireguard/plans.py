@@ -1,0 +1,259 @@
+"""From what the mesh is to what it should be. Every plan is pure and empty when nothing is to be done.
+
+In this order: `plan_keys`, `plan_preshared_keys`, `plan_interface`, `plan_running`. Each needs the one before, as public
+keys are known only when they are made; a dry run on pristine hosts shows placeholders in their place.
+"""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
+
+from dockyard.change import Change, Plan, RemoveFile, Run, Unit, WriteFile, unit
+from dockyard.errors import StepFailed
+from dockyard.files import FileState
+from dockyard.observe import Observed
+from dockyard.secret import Secret
+from dockyard.topology import Topology
+from tasks.wireguard import places
+from tasks.wireguard.state import WIREGUARD, KeyFile, Link, WireguardState
+from tasks.wireguard.wanted import (
+    WantedPeer,
+    address,
+    differences,
+    files,
+    is_paired,
+    name_of,
+    unknown_peers,
+    wanted_peers,
+)
+
+_GENERATE = (
+    'umask 077 && install -d -m 0700 /etc/wireguard && wg genkey >"$1.new" && sync "$1.new" && ln "$1.new" "$1" && rm "$1.new"'
+)
+"""ln(1) refuses to replace: a key that is there stays, whatever happens at the same time."""
+
+_CHECK = """\
+wg-quick strip "$1" | grep -q '^\\[Interface\\]' || { echo "wg-quick strip finds nothing in the new file" >&2; exit 65; }
+sed -n 's/^Endpoint = \\(.*\\):[0-9]*$/\\1/p' "$1" | tr -d '[]' | while read -r host; do
+  timeout 10 getent ahosts "$host" >/dev/null || { echo "the endpoint $host does not resolve" >&2; exit 68; }
+done"""
+
+
+def plan_keys(topology: Topology, observed: Observed) -> Plan:
+    """Make the missing private keys, each on its own host; one that is there is never replaced.
+
+    Raises:
+        StepFailed: a key file is there but holds no key.
+    """
+    interface = topology.cluster.wireguard.interface
+    return _filled({host: _key_changes(host, interface, state) for host, state in observed.seen(WIREGUARD).items()})
+
+
+def _key_changes(host: str, interface: str, state: WireguardState) -> list[Change]:
+    path = places.private_key(interface)
+    if state.key is None:
+        argv = ("sh", "-c", _GENERATE, "generate", path)
+        return [Run(title=f"make the private key {path}", argv=argv)]
+    if not state.key.public_key:
+        raise StepFailed(
+            f"{host}: {path} is there but holds no WireGuard key",
+            advice=f"A key is never replaced by itself. Look at it on {host}; if it is worthless, move it away and run again.",
+        )
+    return _private(path, state.key)
+
+
+def _private(path: str, seen: KeyFile) -> list[Change]:
+    if seen.private:
+        return []
+    argv = ("sh", "-c", 'chown root:root -- "$1" && chmod 0600 -- "$1"', "private", path)
+    return [Run(title=f"make {path} readable for root alone (it is {seen.mode:04o} {seen.owner})", argv=argv)]
+
+
+def new_preshared_key() -> Secret:
+    """256 random bits in base64, as `wg genpsk` makes them."""
+    return Secret(base64.b64encode(secrets.token_bytes(32)).decode() + "\n")
+
+
+def plan_preshared_keys(topology: Topology, observed: Observed, make: Callable[[], Secret] = new_preshared_key) -> Plan:
+    """Give both ends of every pair that does not share a key yet (in files for root alone) a new one.
+
+    The key is made here and goes to both hosts over ssh, so no secret is ever read back from a host. A run that was cut
+    off between the two leaves a pair that does not match; the next run gives both a new one.
+    """
+    interface = topology.cluster.wireguard.interface
+    states = {host: observed.of(WIREGUARD, host) for host in topology.hosts}
+    plan: dict[str, list[Change]] = {host: [] for host in topology.hosts}
+    for one, other in combinations(topology.hosts, 2) if topology.cluster.wireguard.preshared_keys else ():
+        if not is_paired(one, states[one], other, states[other]):
+            secret = make()
+            plan[one].append(_write_secret(places.preshared_key(interface, other), secret))
+            plan[other].append(_write_secret(places.preshared_key(interface, one), secret))
+    return _filled(plan)
+
+
+def _write_secret(path: str, secret: Secret) -> Change:
+    return WriteFile(path=path, content=secret, seen=FileState(path=path), mode=0o600)
+
+
+def _stale_keys(topology: Topology, host: str, state: WireguardState) -> list[Change]:
+    """Keys shared with hosts that are no peers (any more)."""
+    mesh = topology.cluster.wireguard
+    peers = {peer.name for peer in topology.peers_of(host)} if mesh.preshared_keys else set()
+    paths = [places.preshared_key(mesh.interface, name) for name in sorted(set(state.preshared) - peers)]
+    return [RemoveFile(path=path, seen=FileState(path=path)) for path in paths]
+
+
+def plan_interface(topology: Topology, observed: Observed) -> Plan:
+    """Write the interface files and what belongs to them. Nothing that runs is touched.
+
+    Raises:
+        NotObserved: a host could not be looked at, so that its peers' files cannot be made.
+        StepFailed: a file has to change, and a name in it does not resolve on its host; nothing is written anywhere.
+    """
+    return _filled({host: _interface_changes(topology, observed, host) for host in topology.hosts})
+
+
+def _interface_changes(topology: Topology, observed: Observed, host: str) -> list[Change]:
+    state = observed.of(WIREGUARD, host)
+    peers = wanted_peers(topology, observed, host)
+    written = _written(topology, host, state, peers)
+    _resolvable(host, state, peers if written else ())
+    resolving = places.RESOLVE in state.files
+    stale = _without_resolver(state) if state.timer.loaded and not resolving else []
+    units = stale or any("/systemd/" in change.path for change in written)
+    return [
+        *written,
+        *_stale_keys(topology, host, state),
+        *stale,
+        *(_daemon_reload() if units or state.reload_needed else []),
+        *(unit(Unit(name=places.TIMER, seen=state.timer, enabled=True, active=True)) if resolving else []),
+    ]
+
+
+def _written(topology: Topology, host: str, state: WireguardState, peers: Sequence[WantedPeer]) -> list[WriteFile]:
+    """The files that differ from what they should be."""
+    config = places.config(topology.cluster.wireguard.interface)
+    changes = [
+        WriteFile(
+            path=path,
+            content=content,
+            seen=state.files[path],
+            mode=mode,
+            validate=_VALIDATE.get(mode, ()),
+            provisional=path == config and not all(peer.final for peer in peers),
+        )
+        for path, (content, mode) in files(topology, host, peers).items()
+    ]
+    return [change for change in changes if change.needed()]
+
+
+_VALIDATE = {0o600: ("sh", "-c", _CHECK, "check", "{}"), 0o755: ("sh", "-n", "{}")}
+"""By mode: the interface file is for root alone, programs are for all."""
+
+
+def _resolvable(host: str, state: WireguardState, peers: Sequence[WantedPeer]) -> None:
+    names = [peer.endpoint.host for peer in peers if peer.endpoint and peer.endpoint.is_name]
+    unknown = [name for name in dict.fromkeys(names) if not state.resolved.get(name)]
+    if unknown:
+        raise StepFailed(
+            "\n".join(f"{host}: the endpoint {name} does not resolve" for name in unknown),
+            advice=f"Nothing was written. Mend the inventory or the DNS; on {host} try: getent ahosts {unknown[0]}",
+        )
+
+
+def _without_resolver(state: WireguardState) -> list[Change]:
+    stopped = unit(Unit(name=places.TIMER, seen=state.timer, enabled=False, active=False))
+    paths = (places.RESOLVE_TIMER, places.RESOLVE_SERVICE, places.RESOLVE)
+    return [*stopped, *(RemoveFile(path=path, seen=FileState(path=path)) for path in paths)]
+
+
+def _daemon_reload() -> list[Change]:
+    return [Run(title="let systemd read its files again", argv=("systemctl", "daemon-reload"))]
+
+
+def plan_running(topology: Topology, observed: Observed) -> Plan:
+    """Bring the interfaces up, and those that run in line, without dropping a tunnel."""
+    return _filled({host: _running_changes(topology, observed, host) for host in topology.hosts})
+
+
+def _running_changes(topology: Topology, observed: Observed, host: str) -> list[Change]:
+    state = observed.of(WIREGUARD, host)
+    mesh = topology.cluster.wireguard
+    wanted = wanted_peers(topology, observed, host)
+    started = _started(mesh.interface, state)
+    if started or state.interface is None or state.link is None:
+        enabled = unit(Unit(name=state.service.name, seen=state.service, enabled=True))
+        return [*enabled, *started]
+    return [
+        *unit(Unit(name=state.service.name, seen=state.service, enabled=True)),
+        *_synchronised(mesh.interface, state, wanted, mesh.port),
+        *_link_changes(topology, host, state.link),
+    ]
+
+
+def _started(interface: str, state: WireguardState) -> list[Change]:
+    """Changes that bring an interface up that is not there, or that does not belong to its unit."""
+    name = state.service.name
+    if state.interface is None:
+        return unit(Unit(name=name, seen=state.service, active=True, restart=state.service.is_active))
+    if state.service.is_active:
+        return []
+    remove = ("ip", "link", "delete", "dev", interface)
+    return [
+        Run(
+            title=f"remove {interface}, which was not started by {name}, and start it anew (about one second)",
+            argv=remove,
+        ),
+        *unit(Unit(name=name, seen=state.service, active=True)),
+    ]
+
+
+def _synchronised(interface: str, state: WireguardState, wanted: Sequence[WantedPeer], port: int) -> list[Change]:
+    unknown = unknown_peers(wanted, state.interface) if state.interface else []
+    found = [
+        *(f"unknown peer {name_of(peer, wanted)}" for peer in unknown),
+        *(difference.text for difference in differences(wanted, state, port)),
+    ]
+    if not found:
+        return []
+    return [
+        Run(
+            title=f"bring {interface} in line, tunnels stay: {'; '.join(found)}",
+            argv=(places.SYNC, interface),
+            provisional=not all(peer.final for peer in wanted),
+        )
+    ]
+
+
+def _link_changes(topology: Topology, host: str, link: Link) -> list[Change]:
+    """MTU, addresses and the route of a running interface, with ip(8).
+
+    Foreign addresses go first: with one of them the kernel drops those that it took for its secondaries.
+    """
+    mesh = topology.cluster.wireguard
+    own = address(topology, host)
+    dev = ("dev", mesh.interface)
+    foreign = [other for other in link.addresses if other != own]
+    changes = [_ip(f"take {other} from {mesh.interface}", "address", "delete", other, *dev) for other in foreign]
+    if not link.up:
+        changes.append(_ip(f"set {mesh.interface} up", "link", "set", "up", *dev))
+    if link.mtu != mesh.mtu:
+        changes.append(_ip(f"set the MTU to {mesh.mtu} (it is {link.mtu})", "link", "set", "mtu", str(mesh.mtu), *dev))
+    if own not in link.addresses or foreign:
+        changes.append(_ip(f"give {mesh.interface} its address {own}", "address", "replace", own, *dev))
+    elif link.up and str(mesh.network) not in link.routes:
+        source = str(topology.host(host).wireguard.address)
+        route = (str(mesh.network), *dev, "proto", "kernel", "scope", "link", "src", source)
+        changes.append(_ip(f"set the route {mesh.network}", "route", "replace", *route))
+    return changes
+
+
+def _ip(title: str, *arguments: str) -> Change:
+    return Run(title=title, argv=("ip", *arguments))
+
+
+def _filled(plan: Mapping[str, Sequence[Change]]) -> Plan:
+    return {host: changes for host, changes in plan.items() if changes}

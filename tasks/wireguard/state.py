@@ -1,0 +1,285 @@
+"""What is seen of WireGuard on one host: interface, keys (never their secret part), files, units.
+
+The answers come out of one exec. `wg show all dump` prints private and preshared keys, so they are hidden on the host
+before anything leaves it; of a preshared key only the first 16 digits of its SHA-256 are seen, enough to tell whether
+both ends of a pair hold the same 256 random bits.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from dockyard.change import UnitState, unit_probe
+from dockyard.errors import ParseError
+from dockyard.files import FileState, read_file
+from dockyard.observe import Domain
+from dockyard.parsing import parse
+from dockyard.remote import Command, Outputs
+from dockyard.topology import Host, Topology
+from tasks.wireguard import places
+
+NONE = "(none)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerSeen:
+    """One peer of a running interface. ``latest_handshake`` in seconds since the epoch, 0 for never; bytes counted."""
+
+    public_key: str
+    endpoint: str
+    allowed_ips: tuple[str, ...]
+    latest_handshake: int
+    rx_bytes: int
+    tx_bytes: int
+    keepalive_s: int
+    preshared: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interface:
+    """A running WireGuard interface; ``public_key`` is ``""`` while it has no private key."""
+
+    name: str
+    public_key: str
+    listen_port: int
+    fwmark: int
+    peers: Mapping[str, PeerSeen]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """The same interface for ip(8): MTU in bytes, IPv4 addresses as ``10.20.0.1/24``, destinations of its routes."""
+
+    mtu: int
+    up: bool
+    addresses: tuple[str, ...]
+    routes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyFile:
+    """A private key's file, known by its public key; ``""`` when the file holds no key."""
+
+    mode: int
+    owner: str
+    public_key: str = ""
+
+    @property
+    def private(self) -> bool:
+        return self.mode & 0o077 == 0 and self.owner == "root:root"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PresharedKeyFile:
+    """The file of the key shared with one peer, known by its fingerprint; ``""`` when it holds no key."""
+
+    mode: int
+    owner: str
+    fingerprint: str
+
+    @property
+    def private(self) -> bool:
+        return self.mode & 0o077 == 0 and self.owner == "root:root"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WireguardState:
+    """Everything that plans and checks of the mesh need to know about one host.
+
+    ``now`` is the host's clock, in seconds since the epoch. ``loaded`` says which peer's preshared key file holds what
+    the running interface uses, by public key. ``resolved`` has the addresses that endpoint names mean on this host.
+    """
+
+    now: int
+    interface: Interface | None
+    link: Link | None
+    key: KeyFile | None
+    preshared: Mapping[str, PresharedKeyFile]
+    loaded: Mapping[str, str]
+    files: Mapping[str, FileState]
+    service: UnitState
+    timer: UnitState
+    reload_needed: bool
+    resolved: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    @property
+    def public_key(self) -> str:
+        """The key that this host's peers must know it by: the one in its file. ``""`` while there is none."""
+        return self.key.public_key if self.key else ""
+
+
+_DUMP = r"""dump=$(wg show all dump) || exit
+[ -z "$dump" ] || printf '%s\n' "$dump" | awk -F'\t' -v OFS='\t' '
+NF == 5 { if ($2 != "(none)") $2 = "(hidden)"; print; next }
+NF == 9 { if ($3 != "(none)") $3 = "(hidden)"; print; next }
+{ print "(a line of " NF " fields)" }'"""
+
+_FILES = r"""i={interface}; d=/etc/wireguard
+printf 'now||||%s\n' "$(date +%s)"
+printf 'reload||||%s\n' "$(echo $(systemctl show -p NeedDaemonReload --value "wg-quick@$i.service" {units}))"
+if [ -e "$d/$i.key" ]; then
+  stat -L -c "key|$i.key|%a|%U:%G|" -- "$d/$i.key"
+  public=$(wg pubkey <"$d/$i.key" 2>/dev/null) || public=
+  printf 'public||||%s\n' "$public"
+fi
+running=$(wg show "$i" preshared-keys 2>/dev/null) || running=
+for file in "$d/$i"-*.psk; do
+  [ -e "$file" ] || continue
+  peer=${{file#"$d/$i-"}}; peer=${{peer%.psk}}; secret=; read -r secret <"$file"; sum=
+  [ -z "$secret" ] || {{ sum=$(printf '%s' "$secret" | sha256sum); sum=${{sum%"${{sum#????????????????}}"}}; }}
+  stat -L -c "psk|$peer|%a|%U:%G|$sum" -- "$file"
+  [ -z "$secret" ] || printf '%s\n' "$running" | while read -r public key; do
+    [ "$key" != "$secret" ] || printf 'loaded|%s|||%s\n' "$public" "$peer"
+  done
+done
+"""
+
+_RESOLVE = r"""for name in {names}; do
+  ( found=$(timeout 4 getent ahosts "$name" | awk '$2 == "STREAM" {{ printf "%s ", $1 }}')
+    printf 'resolved|%s|||%s\n' "$name" "$found" ) &
+done; wait
+"""
+
+
+def probes(topology: Topology, host: Host) -> Sequence[Command]:
+    """The commands that `read` understands."""
+    interface = topology.cluster.wireguard.interface
+    names = endpoint_names(topology, host.name)
+    files = _FILES.format(interface=shlex.quote(interface), units=places.TIMER if names else "")
+    resolve = _RESOLVE.format(names=shlex.join(names)) if names else ""
+    return [
+        Command("wg show all dump", ("sh", "-c", _DUMP)),
+        Command("wireguard files", ("sh", "-c", files + resolve)),
+        Command("ip address", ("ip", "-j", "address", "show")),
+        Command("ip route", ("ip", "-j", "-4", "route", "show")),
+        *(read_file(path) for path in places.files(interface, resolving=bool(names))),
+        unit_probe(places.service(interface)),
+        unit_probe(places.TIMER),
+    ]
+
+
+def endpoint_names(topology: Topology, host: str) -> list[str]:
+    """The host names (not addresses) among the endpoints that ``host`` uses, each once."""
+    endpoints = (topology.endpoint(host, peer.name) for peer in topology.peers_of(host))
+    return sorted({endpoint.host for endpoint in endpoints if endpoint and endpoint.is_name})
+
+
+def read(topology: Topology, host: Host, outputs: Outputs) -> WireguardState:
+    """The state of one host.
+
+    Raises:
+        CommandFailed, ToolMissing: a probe failed, for instance because wireguard-tools is not installed.
+        ParseError: a tool printed something unknown.
+    """
+    interface = topology.cluster.wireguard.interface
+    facts = parse("wireguard_files", outputs.text("wireguard files"), tool="wireguard files")
+    names = endpoint_names(topology, host.name)
+    return WireguardState(
+        now=int(_one(facts, "now")),
+        interface=read_interfaces(outputs.text("wg show all dump")).get(interface),
+        link=_link(interface, outputs.text("ip address"), outputs.text("ip route")),
+        key=_key(facts),
+        preshared={
+            str(fact["name"]): PresharedKeyFile(fingerprint=str(fact["value"]), **_attributes(fact))
+            for fact in facts
+            if fact["kind"] == "psk"
+        },
+        loaded={str(fact["name"]): str(fact["value"]) for fact in facts if fact["kind"] == "loaded"},
+        files={path: FileState.of(outputs, path) for path in places.files(interface, resolving=bool(names))},
+        service=UnitState.of(outputs, places.service(interface)),
+        timer=UnitState.of(outputs, places.TIMER),
+        reload_needed="yes" in _one(facts, "reload"),
+        resolved={
+            str(fact["name"]): frozenset(str(fact["value"]).split()) for fact in facts if fact["kind"] == "resolved"
+        },
+    )
+
+
+WIREGUARD = Domain("wireguard", probes, read)
+
+
+def read_interfaces(dump: str) -> dict[str, Interface]:
+    """The interfaces in what `wg show all dump` printed, keys hidden, by name.
+
+    Raises:
+        ParseError: an unknown line, or a line that still shows a secret key.
+    """
+    rows = [cast("dict[str, str]", row) for row in parse("wg_show_all_dump", dump, tool="wg show all dump")]
+    peers = [(row["interface"], _peer(row)) for row in rows if row["allowed_ips"]]
+    return {
+        row["interface"]: Interface(
+            name=row["interface"],
+            public_key=_known(row["public_key"]),
+            listen_port=int(row["listen_port"]),
+            fwmark=0 if row["fwmark"] == "off" else int(row["fwmark"], 16),
+            peers={peer.public_key: peer for interface, peer in peers if interface == row["interface"]},
+        )
+        for row in rows
+        if not row["allowed_ips"]
+    }
+
+
+def _peer(row: Mapping[str, str]) -> PeerSeen:
+    return PeerSeen(
+        public_key=row["public_key"],
+        endpoint=_known(row["endpoint"]),
+        allowed_ips=tuple(_known(row["allowed_ips"]).split(",")) if _known(row["allowed_ips"]) else (),
+        latest_handshake=int(row["latest_handshake"]),
+        rx_bytes=int(row["rx_bytes"]),
+        tx_bytes=int(row["tx_bytes"]),
+        keepalive_s=0 if row["keepalive"] == "off" else int(row["keepalive"]),
+        preshared=row["preshared_key"] != NONE,
+    )
+
+
+def _known(text: str) -> str:
+    return "" if text == NONE else text
+
+
+def _one(facts: Sequence[Mapping[str, Any]], kind: str) -> str:
+    for fact in facts:
+        if fact["kind"] == kind:
+            return str(fact["value"])
+    raise ParseError("wireguard files", 0, "", f"no line begins with {kind}|")
+
+
+def _attributes(fact: Mapping[str, Any]) -> dict[str, Any]:
+    return {"mode": int(fact["mode"], 8), "owner": fact["owner"]}
+
+
+def _key(facts: Sequence[Mapping[str, Any]]) -> KeyFile | None:
+    for fact in facts:
+        if fact["kind"] == "key":
+            return KeyFile(public_key=_one(facts, "public"), **_attributes(fact))
+    return None
+
+
+def _link(interface: str, addresses: str, routes: str) -> Link | None:
+    for link in read_json("ip -j address", addresses):
+        if link.get("ifname") == interface:
+            return Link(
+                mtu=link["mtu"],
+                up="UP" in link["flags"],
+                addresses=tuple(
+                    f"{address['local']}/{address['prefixlen']}"
+                    for address in link["addr_info"]
+                    if address["family"] == "inet"
+                ),
+                routes=tuple(
+                    route["dst"] for route in read_json("ip -j route", routes) if route.get("dev") == interface
+                ),
+            )
+    return None
+
+
+def read_json(tool: str, text: str) -> list[dict[str, Any]]:
+    """The list that ``ip -j`` printed; raises ParseError for anything else. Nothing at all is an empty list."""
+    try:
+        found = json.loads(text or "[]")
+    except json.JSONDecodeError as error:
+        raise ParseError(tool, error.lineno, text.splitlines()[error.lineno - 1], error.msg) from error
+    return [entry for entry in found if entry]

@@ -1,0 +1,164 @@
+"""The managed block: everything around it stays byte for byte, and where it stands is never a guess."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dockyard.change import WriteFile
+from dockyard.errors import StepFailed, Unreachable
+from dockyard.files import FileState
+from dockyard.findings import Cause
+from dockyard.observe import Observed
+from dockyard.remote import Completed, Outputs
+from tasks import hosts_file
+from tasks.hosts_file import NAMES, BrokenBlock, NamesState
+from tests.unit.meshes import HOSTS, topology
+
+BLOCK = hosts_file.block(topology())
+DEBIAN = "127.0.0.1\tlocalhost\n127.0.1.1\tdock-prod\n\n::1     localhost ip6-localhost ip6-loopback\n"
+
+foreign = st.text(alphabet=st.sampled_from("ab1.:# \t\r\n\x00é\udc80")).filter(lambda text: "DOCKYARD" not in text)
+
+
+def test_the_block_has_every_host_and_service_once() -> None:
+    assert BLOCK.splitlines()[1:-1] == [
+        "10.20.0.1 dock-dash.dock.internal dock-dash",
+        "10.20.0.2 dock-prod.dock.internal dock-prod",
+        "10.20.0.3 dock-mirror.dock.internal dock-mirror",
+        "10.20.0.4 dock-load.dock.internal dock-load",
+        "10.20.0.5 dock-edge.dock.internal dock-edge",
+        "10.20.0.2 opencloud.dock.internal opencloud",
+        "10.20.0.1 grafana.dock.internal grafana",
+        "10.20.0.1 prometheus.dock.internal prometheus",
+        "10.20.0.5 ollama.dock.internal ollama",
+    ]
+    assert BLOCK.endswith("# END DOCKYARD\n")
+
+
+@given(foreign)
+def test_a_new_block_comes_last_and_leaves_the_rest(text: str) -> None:
+    written = hosts_file.replaced(text, BLOCK)
+    assert written.startswith(text)
+    assert written.endswith(BLOCK)
+    assert written[len(text) : -len(BLOCK)] == ("\n" if text and not text.endswith("\n") else "")
+
+
+@given(foreign)
+def test_writing_twice_changes_nothing(text: str) -> None:
+    once = hosts_file.replaced(text, BLOCK)
+    assert hosts_file.replaced(once, BLOCK) == once
+
+
+@given(foreign, foreign, st.sampled_from(["\n", "\r\n", "  \n"]))
+def test_an_old_block_is_replaced_where_it_stands(before: str, after: str, ending: str) -> None:
+    before = before + "\n" if before else before
+    old = f"# BEGIN DOCKYARD (an older note){ending}10.9.9.9 old{ending}# END DOCKYARD{ending}"
+    assert hosts_file.replaced(before + old + after, BLOCK) == before + BLOCK + after
+
+
+def test_a_block_at_the_very_end_without_newline_gets_one() -> None:
+    assert hosts_file.replaced(f"a\n{BLOCK}"[:-1], BLOCK) == f"a\n{BLOCK}"
+
+
+@given(st.lists(st.sampled_from(["# BEGIN DOCKYARD\n", "# END DOCKYARD\n", "10.0.0.1 a\n"]), max_size=6))
+def test_anything_but_one_begin_before_one_end_is_refused(lines: list[str]) -> None:
+    markers = [line for line in lines if "DOCKYARD" in line]
+    text = "".join(lines)
+    if markers in ([], ["# BEGIN DOCKYARD\n", "# END DOCKYARD\n"]):
+        assert BLOCK in hosts_file.replaced(text, BLOCK)
+    else:
+        with pytest.raises(BrokenBlock, match="there must be one of each"):
+            hosts_file.replaced(text, BLOCK)
+
+
+def state(content: str, **addresses: str) -> NamesState:
+    """A host whose file has ``content`` and where names resolve as planned, but for ``addresses`` (``_`` is ``-``)."""
+    found = {name: (address,) for name, address in hosts_file.names(topology()).items()}
+    found |= {name.replace("_", "-"): tuple(text.split()) for name, text in addresses.items()}
+    file = FileState(path="/etc/hosts", kind="regular file", mode=0o644, owner="root", group="root", content=content)
+    return NamesState(file=file, addresses=found)
+
+
+def seen(**states: object) -> Observed:
+    all_of_them = {host: state(DEBIAN + BLOCK) for host in HOSTS}
+    mine = {host.replace("_", "-"): found for host, found in states.items()}
+    return Observed({host: {NAMES.name: found} for host, found in {**all_of_them, **mine}.items()})
+
+
+def test_hosts_with_the_right_block_need_nothing() -> None:
+    assert hosts_file.plan_hosts_file(topology(), seen()) == {}
+    assert hosts_file.check_names(topology(), seen()) == []
+
+
+def test_the_block_is_added_with_everything_else_kept() -> None:
+    plan = hosts_file.plan_hosts_file(topology(), seen(dock_load=state(DEBIAN)))
+    assert list(plan) == ["dock-load"]
+    (change,) = plan["dock-load"]
+    assert isinstance(change, WriteFile)
+    assert (change.content, change.mode, change.owner) == (DEBIAN + BLOCK, 0o644, "root")
+
+
+def test_the_right_block_in_a_file_that_users_cannot_read_is_mended() -> None:
+    hidden = state(DEBIAN + BLOCK)
+    plan = hosts_file.plan_hosts_file(topology(), seen(dock_load=replace(hidden, file=replace(hidden.file, mode=0o600))))
+    assert "0600 root:root becomes 0644 root:root" in plan["dock-load"][0].diff()
+
+
+def test_broken_markers_stop_the_step_on_all_hosts_and_are_a_finding() -> None:
+    broken = seen(dock_load=state(BLOCK + DEBIAN + BLOCK), dock_dash=state(DEBIAN))
+    with pytest.raises(StepFailed, match="dock-load: /etc/hosts: '# BEGIN DOCKYARD' stands on line 1, 16") as caught:
+        hosts_file.plan_hosts_file(topology(), broken)
+    assert "Nothing was written" in caught.value.advice
+    findings = hosts_file.check_names(topology(), broken)
+    assert [finding.host for finding in findings] == ["dock-dash", "dock-load"]
+    assert "line 1, 16" in findings[1].evidence
+
+
+def test_a_line_edited_by_hand_is_one_finding_with_the_line() -> None:
+    edited = BLOCK.replace("10.20.0.1 dock-dash.dock.internal dock-dash", "10.20.0.99 dock-dash")
+    found = {"dock_dash": "10.20.0.99", "dock_dash.dock.internal": ""}
+    (finding,) = hosts_file.check_names(topology(), seen(dock_mirror=state(DEBIAN + edited, **found)))
+    assert (finding.cause, finding.host) == (Cause.NAMES, "dock-mirror")
+    assert "-10.20.0.99 dock-dash" in finding.evidence
+    assert "dock-dash is 10.20.0.99 instead of 10.20.0.1" in finding.evidence
+    assert "dock-dash.dock.internal is unknown instead of 10.20.0.1" in finding.evidence
+
+
+def test_a_second_address_from_elsewhere_is_a_finding_although_the_block_is_right() -> None:
+    other = state(f"192.168.1.9 opencloud\n{BLOCK}", opencloud="192.168.1.9 10.20.0.2")
+    (finding,) = hosts_file.check_names(topology(), seen(dock_edge=other))
+    assert finding.evidence == "opencloud is 192.168.1.9, 10.20.0.2 instead of 10.20.0.2"
+
+
+def test_the_loopback_address_that_debian_gives_a_host_is_said_apart() -> None:
+    own = state(DEBIAN + BLOCK, dock_prod="127.0.1.1 10.20.0.2")
+    assert hosts_file.check_names(topology(), seen(dock_prod=own)) == []
+    (finding,) = hosts_file.check_own_names(topology(), seen(dock_prod=own))
+    assert finding.evidence == "/etc/hosts line 2: 127.0.1.1 dock-prod"
+    assert finding.advice == "On dock-prod: sed -i '2s/^/# /' /etc/hosts"
+
+
+def test_the_loopback_address_of_another_host_is_a_fault() -> None:
+    wrong = state(DEBIAN + BLOCK, dock_prod="127.0.1.1 10.20.0.2")
+    assert [finding.host for finding in hosts_file.check_names(topology(), seen(dock_load=wrong))] == ["dock-load"]
+
+
+def test_an_unseen_host_is_a_finding() -> None:
+    (finding,) = hosts_file.check_names(topology(), seen(dock_edge=Unreachable("dock-edge", "no route")))
+    assert (finding.unseen, finding.evidence) == (True, "no route")
+
+
+def test_the_answers_of_a_host_are_read() -> None:
+    host = topology().host("dock-prod")
+    answers = {"names": "dock-prod|127.0.1.1 10.20.0.2 \ndock-dash|\n", "file:/etc/hosts": "absent\n"}
+    completed = [
+        Completed(name=name, argv=("sh",), exit_code=0, stdout=text, stderr="", duration_s=0.1)
+        for name, text in answers.items()
+    ]
+    read = NAMES.read(topology(), host, Outputs("dock-prod", completed, NAMES.probes(topology(), host)))
+    assert read.addresses == {"dock-prod": ("127.0.1.1", "10.20.0.2"), "dock-dash": ()}
+    assert not read.file.exists

@@ -1,0 +1,215 @@
+"""What WireGuard printed on real machines, read back and compared with facts that were recorded beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dockyard.errors import ParseError, ToolMissing
+from dockyard.remote import Command, Completed, Outputs
+from tasks.wireguard import WIREGUARD, state
+from tasks.wireguard.reach import read_reach
+from tests.unit.meshes import topology
+
+DATA = Path(__file__).parents[1] / "data" / "wireguard"
+DUMPS = sorted(DATA.glob("*/*.wg_show_all_dump_redacted.txt"))
+
+
+def redacted(dump: Path, tmp_path: Path) -> str:
+    """What the probe prints where ``wg show all dump`` prints ``dump``."""
+    wg = tmp_path / "wg"
+    wg.write_text(f"#!/bin/sh\ncat {dump}\n")
+    wg.chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    return subprocess.run(["sh", "-c", state._DUMP], check=True, capture_output=True, text=True, env={"PATH": path}).stdout
+
+
+def facts(dump: Path) -> list[dict[str, Any]]:
+    found: dict[str, Any] = json.loads((dump.parent / "facts.json").read_text())
+    interfaces: list[dict[str, Any]] = found["hosts"][dump.name.split(".")[0]]["wireguard"]["interfaces"]
+    return interfaces
+
+
+@pytest.mark.parametrize("dump", DUMPS, ids=lambda path: f"{path.parent.name}/{path.name.split('.')[0]}")
+def test_interfaces_are_read_as_recorded(dump: Path, tmp_path: Path) -> None:
+    read = state.read_interfaces(redacted(dump, tmp_path))
+    assert set(read) == {fact["name"] for fact in facts(dump)}
+    for fact in facts(dump):
+        interface = read[fact["name"]]
+        assert interface.public_key == (fact["public_key"] or "")
+        assert interface.listen_port == fact["listen_port"]
+        assert interface.fwmark == (int(str(fact["fwmark"]), 0) if fact["fwmark"] else 0)
+        assert [peer_facts(peer) for peer in interface.peers.values()] == [
+            {key: value for key, value in peer.items() if key != "handshake_age_s_at_date_epoch"}
+            for peer in fact["peers"]
+        ]
+
+
+def peer_facts(peer: state.PeerSeen) -> dict[str, Any]:
+    return {
+        "allowed_ips": list(peer.allowed_ips),
+        "endpoint": peer.endpoint or None,
+        "has_preshared_key": peer.preshared,
+        "keepalive_s": peer.keepalive_s or None,
+        "latest_handshake_epoch": peer.latest_handshake,
+        "public_key": peer.public_key,
+        "rx_bytes": peer.rx_bytes,
+        "tx_bytes": peer.tx_bytes,
+    }
+
+
+def test_no_interface_at_all_is_an_empty_answer(tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.write_text("")
+    assert redacted(empty, tmp_path) == ""
+    assert state.read_interfaces("") == {}
+
+
+SECRET = "cE9fEtV0vvGLiP3LqdSP4oz8uVC1yvb3Kb/LPKWt4lE="  # noqa: S105 - made for this test
+PUBLIC = "n2SBb3dC0eep6qdN8LVZ0VJDGCANQiDjrSzaNdqc0DQ="
+
+
+def test_secrets_do_not_leave_the_host(tmp_path: Path) -> None:
+    dump = tmp_path / "dump"
+    dump.write_text(
+        f"wg0\t{SECRET}\t{PUBLIC}\t51820\toff\n"
+        f"wg0\t{PUBLIC}\t{SECRET}\t(none)\t10.20.0.2/32\t0\t0\t0\toff\n"
+        f"wg0\t{SECRET}\tthis\tis\ta\tdump\tof\tanother\tversion\t{SECRET}\tx\n"
+    )
+    text = redacted(dump, tmp_path)
+    assert SECRET not in text
+    with pytest.raises(ParseError, match="line 3"):
+        state.read_interfaces(text)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"wg0\t{SECRET}\t{PUBLIC}\t51820\toff",
+        f"wg0\t{PUBLIC}\t{SECRET}\t(none)\t10.20.0.2/32\t0\t0\t0\toff",
+        f"wg0\t{PUBLIC}\t(none)\t(none)\t10.20.0.2/32\tyesterday\t0\t0\toff",
+        f"wg0\t(hidden)\t{PUBLIC}\t51820",
+        "Unable to access interface: Operation not permitted",
+    ],
+)
+def test_unknown_lines_and_unhidden_secrets_are_refused(line: str) -> None:
+    with pytest.raises(ParseError):
+        state.read_interfaces(line + "\n")
+
+
+def answer(name: str, stdout: str, exit_code: int = 0) -> Completed:
+    return Completed(name=name, argv=("sh",), exit_code=exit_code, stdout=stdout, stderr="", duration_s=0.01)
+
+
+UNIT = "LoadState=loaded\nActiveState=active\nUnitFileState=enabled\n"
+FILES = f"""\
+now||||1795421500
+reload||||no
+key|wg0.key|600|root:root|
+public||||{PUBLIC}
+psk|dock-prod|600|root:root|0123456789abcdef
+loaded|{PUBLIC}|||dock-prod
+psk|dock-load|644|root:root|
+"""
+ADDRESS = json.dumps(
+    [
+        {"ifname": "lo", "flags": ["LOOPBACK", "UP"], "mtu": 65536, "addr_info": []},
+        {
+            "ifname": "wg0",
+            "flags": ["POINTOPOINT", "NOARP", "UP", "LOWER_UP"],
+            "mtu": 1420,
+            "addr_info": [{"family": "inet", "local": "10.20.0.1", "prefixlen": 24}, {"family": "inet6", "local": "fe80::1", "prefixlen": 64}],
+        },
+    ]
+)
+ROUTE = json.dumps([{"dst": "default", "dev": "eth0"}, {"dst": "10.20.0.0/24", "dev": "wg0", "prefsrc": "10.20.0.1"}])
+
+
+def outputs(**replaced: Completed) -> Outputs:
+    answers = {
+        "wg show all dump": answer("wg show all dump", f"wg0\t(hidden)\t{PUBLIC}\t51820\toff\n"),
+        "wireguard files": answer("wireguard files", FILES),
+        "ip address": answer("ip address", ADDRESS),
+        "ip route": answer("ip route", ROUTE),
+        "unit:wg-quick@wg0.service": answer("unit:wg-quick@wg0.service", UNIT),
+        "unit:dockyard-wg-resolve.timer": answer("unit:dockyard-wg-resolve.timer", UNIT.replace("loaded", "not-found")),
+    }
+    commands = WIREGUARD.probes(topology(), topology().host("dock-dash"))
+    for command in commands:
+        answers.setdefault(command.name, answer(command.name, "absent\n"))
+    answers |= {one.name: one for one in replaced.values()}
+    return Outputs("dock-dash", list(answers.values()), commands)
+
+
+def read(**replaced: Completed) -> state.WireguardState:
+    return WIREGUARD.read(topology(), topology().host("dock-dash"), outputs(**replaced))
+
+
+def test_one_host_is_read_from_all_its_answers() -> None:
+    seen = read()
+    assert seen.public_key == PUBLIC
+    assert seen.key == state.KeyFile(mode=0o600, owner="root:root", public_key=PUBLIC)
+    assert seen.link == state.Link(mtu=1420, up=True, addresses=("10.20.0.1/24",), routes=("10.20.0.0/24",))
+    assert seen.loaded == {PUBLIC: "dock-prod"}
+    assert (seen.preshared["dock-prod"].private, seen.preshared["dock-load"].private) == (True, False)
+    assert (seen.service.is_active, seen.timer.loaded, seen.reload_needed) == (True, False, False)
+    assert not seen.files["/etc/wireguard/wg0.conf"].exists
+
+
+def test_a_missing_tool_and_strange_json_are_errors_of_their_own() -> None:
+    with pytest.raises(ToolMissing):
+        read(dump=answer("wg show all dump", "", 127))
+    with pytest.raises(ParseError, match="ip -j address"):
+        read(address=answer("ip address", "Object not found"))
+
+
+def test_probes_ask_for_names_only_where_an_endpoint_is_one() -> None:
+    commands = WIREGUARD.probes(topology(), topology().host("dock-dash"))
+    assert not any("getent" in word for command in commands for word in command.argv)
+    assert "file:/usr/local/lib/dockyard/wg-resolve" not in {command.name for command in commands}
+
+
+REACHED = f"""\
+before\t{PUBLIC}\t1000\t2000
+ping|dock-prod|56|0
+PING 10.20.0.2 (10.20.0.2) 56(84) bytes of data.
+64 bytes from 10.20.0.2: icmp_seq=1 ttl=64 time=31.2 ms
+
+--- 10.20.0.2 ping statistics ---
+1 packets transmitted, 1 received, 0% packet loss, time 0ms
+rtt min/avg/max/mdev = 31.199/31.199/31.199/0.000 ms
+end
+ping|dock-prod|1392|1
+PING 10.20.0.2 (10.20.0.2) 1392(1420) bytes of data.
+ping: local error: message too long, mtu=1300
+
+--- 10.20.0.2 ping statistics ---
+1 packets transmitted, 0 received, +1 errors, 100% packet loss, time 0ms
+
+end
+ping|dock-load|56|2
+ping: connect: Network is unreachable
+end
+after\t{PUBLIC}\t1128\t2148
+handshake\t{PUBLIC}\t1795421400
+now\t1795421500
+"""
+
+
+def test_pings_and_counters_are_read() -> None:
+    reach = read_reach(REACHED)
+    assert (reach.small["dock-prod"].answered, reach.small["dock-prod"].rtt_ms) == (True, 31.199)
+    assert (reach.full["dock-prod"].answered, reach.full["dock-prod"].said) == (False, "local error: message too long, mtu=1300")
+    assert reach.small["dock-load"].said == "connect: Network is unreachable"
+    assert (reach.moved(PUBLIC), reach.age_s(PUBLIC)) == ((128, 148), 100)
+    assert (reach.moved("another"), reach.age_s("another")) == ((0, 0), None)
+
+
+def test_a_ping_that_says_something_new_is_refused() -> None:
+    with pytest.raises(ParseError, match="flux compensator"):
+        read_reach(REACHED.replace("1 packets transmitted, 1 received", "flux compensator"))
