@@ -68,6 +68,9 @@ def served(farm: Farm) -> Iterator[None]:
     try:
         for address in addresses:
             _wait_for(address)
+        ended = [server for server in servers if server.poll() is not None]
+        if ended:
+            raise RuntimeError(f"sshd ended: {(farm.folder / 'sshd.log').read_text()}")
         yield
     finally:
         for server in servers:

@@ -56,9 +56,12 @@ def ssh_argv(farm: Farm) -> list[str]:
     ssh = ["ssh", "-F", "none", "-i", str(farm.identity), "-p", str(PORT)]
     ssh += [word for option in options for word in ("-o", option)]
     commands = "; ".join(shlex.join(argv) for argv in farm.commands)
-    lines = [f"{shlex.join([*ssh, address, commands])} >/dev/null 2>&1 &" for address in farm.hosts.values()]
+    lines = [
+        f'{shlex.join([*ssh, address, commands])} >/dev/null 2>&1 & all="$all $!"' for address in farm.hosts.values()
+    ]
+    lines.append('for one in $all; do wait "$one"; [ $? = 3 ] || exit 1; done')  # 3: what the last command returns
     script = farm.folder / "parallel_ssh.sh"
-    script.write_text("\n".join([*lines, "wait", ""]))
+    script.write_text("\n".join([*lines, ""]))
     return ["sh", str(script)]
 
 

@@ -86,9 +86,10 @@ def _status(lab: Lab, options: argparse.Namespace) -> int:
 
 
 def _ssh(lab: Lab, options: argparse.Namespace) -> int:
+    words = options.command[1:] if options.command[:1] == ["--"] else options.command
     argv = ssh.ssh_arguments(spec_of(options.host), lab.paths)
-    if options.command:
-        argv += ["--", options.command[0] if len(options.command) == 1 else shlex.join(options.command)]
+    if words:
+        argv += ["--", words[0] if len(words) == 1 else shlex.join(words)]
     sys.stdout.flush()
     os.execvp(argv[0], argv)  # noqa: S606 (an argv list, and the terminal is handed over)
 
@@ -135,11 +136,11 @@ def _wan(lab: Lab, options: argparse.Namespace) -> int:
         "queue_s": options.queue_ms and options.queue_ms / 1000,
     }
     changes = {name: value for name, value in given.items() if value is not None}
+    if (changes or options.default) and not options.second:
+        raise LabError("a change of the WAN needs two sites", advice="python -m lab wan home dc --rtt-ms 80")
     if options.default:
         _print_wan(lab.wan_default(options.first, options.second))
     else:
-        if changes and not options.second:
-            raise LabError("a change of the WAN needs two sites", advice="python -m lab wan home dc --rtt-ms 80")
         _print_wan(lab.wan(options.first or "", options.second or "", **changes))
     return 0
 

@@ -57,7 +57,7 @@ class Control:
     def owner(self) -> int | None:
         """Process that owns the lab, None when there is none that listens."""
         try:
-            owner: int = self.request("owner", lambda _: None)
+            owner: int = self.request("status", lambda _: None)["process_id"]
         except (LabError, OSError):
             return None
         return owner

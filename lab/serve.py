@@ -44,7 +44,6 @@ class Service:
             "up": partial(self._supervisor.up, say),
             "down": self.stopping.set,
             "status": self._status,
-            "owner": os.getpid,
             "crash": self._supervisor.crash,
             "start": self._supervisor.start,
             "reset": partial(self._supervisor.reset, say),

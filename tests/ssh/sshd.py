@@ -50,6 +50,11 @@ def make_key(path: Path, kind: str = "ed25519") -> Path:
     return path
 
 
+def fingerprint(key: Path) -> str:
+    listed = subprocess.run(["ssh-keygen", "-lf", key], capture_output=True, text=True, check=True)
+    return listed.stdout.split()[1]
+
+
 class Sshd:
     """One server. ``log`` is what it said at level VERBOSE."""
 

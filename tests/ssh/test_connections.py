@@ -233,5 +233,7 @@ def test_stock_nornir_scrapli_tasks_work_on_the_same_connection(server: Sshd, op
     assert ask(TRUE)["true"].exit_code == 0
     assert server.log.count("Accepted publickey") == 1
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)  # scrapli leaves its end of the pseudo-terminal to the collector
+        warnings.simplefilter(
+            "ignore", ResourceWarning
+        )  # scrapli leaves its end of the pseudo-terminal to the collector
         close_all(ask.nornir)

@@ -11,14 +11,9 @@ import pytest
 from dockyard.errors import AuthenticationFailed, HostKeyError
 from dockyard.remote import Command
 from dockyard.topology import Transport
-from tests.ssh.sshd import Opening, Sshd, host_at, make_key, wait_until
+from tests.ssh.sshd import Opening, Sshd, fingerprint, host_at, make_key, wait_until
 
 TRUE = Command("true", ("true",))
-
-
-def fingerprint(key: Path) -> str:
-    listed = subprocess.run(["ssh-keygen", "-lf", key], capture_output=True, text=True, check=True)
-    return listed.stdout.split()[1]
 
 
 def refused(server: Sshd, lane: Transport, opening: Opening) -> HostKeyError:
