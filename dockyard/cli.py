@@ -51,7 +51,7 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
         help="'lab', or a folder with hosts.yaml (default: $DOCKYARD_INVENTORY, else the inventory/ of this project)",
     )
     made.add_argument("--json", action="store_true", help="print one JSON document at the end instead of text")
-    made.add_argument("-v", "--verbose", action="store_true", help="a line per host and task")
+    made.add_argument("-v", "--verbose", action="count", default=0, help="a line per host; -vv: all that was seen")
     return made
 
 

@@ -45,8 +45,9 @@ __all__ = ["Command", "Completed", "Outputs", "close_all", "execs", "prepare", "
 
 log = logging.getLogger(__name__)
 
-GRACE_S = 15.0
-"""Added to the time limits of a batch before the controller gives up: sudo, a slow shell, the way back."""
+GRACE_S = 60.0
+"""Added to the time limits of a batch before the controller gives up: sudo's check of a password takes seconds on a busy
+machine. A host that is gone is noticed long before (`dockyard.connections.QUIET_S`)."""
 
 _NOT_FOUND = 127
 
@@ -263,7 +264,7 @@ def _no_shell(host: Host, batch: Batch, exchange: Exchange) -> RemoteError:
     said = (exchange.stdout + exchange.stderr).decode("utf-8", "replace").strip() or "(it said nothing)"
     if was_refused(batch, exchange.stdout):
         remember_refusal(host)
-        return refused(host, exchange.stderr.decode("utf-8", "replace").strip())
+        return refused(host, "; ".join(exchange.stderr.decode("utf-8", "replace").split("\n")[-2:]).strip("; "))
     if "sudo" in said:
         return SudoRefused(
             host.name,

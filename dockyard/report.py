@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
 from nornir.core.inventory import Host
+from nornir.core.processor import Processor
 from nornir.core.task import AggregatedResult, MultiResult, Task
 
 from dockyard.errors import DockyardError
@@ -36,7 +38,10 @@ class HostPlan:
 
 @dataclass(slots=True)
 class StepRecord:
-    """What became of one step; ``status`` is ``running``, ``unchanged``, ``planned``, ``changed``, ``failed`` or ``judged`` (no step of a run)."""
+    """What became of one step.
+
+    ``status`` is ``running``, ``unchanged``, ``planned``, ``changed``, ``failed`` or ``judged`` (no step of a run).
+    """
 
     title: str
     status: str = "running"
@@ -48,12 +53,11 @@ class StepRecord:
 class Report:
     """Records a run and shows it while it goes on.
 
-    ``json_mode`` shows nothing until `finish`, which then prints one document. ``verbose`` adds a line per host.
+    ``json_mode`` shows nothing until `finish`, which then prints one document.
+    ``verbose`` 1 adds a line per host, 2 what each host answered.
     """
 
-    def __init__(
-        self, runbook: str, *, json_mode: bool = False, verbose: bool = False, out: TextIO | None = None
-    ) -> None:
+    def __init__(self, runbook: str, *, json_mode: bool = False, verbose: int = 0, out: TextIO | None = None) -> None:
         self.runbook = runbook
         self.steps: list[StepRecord] = []
         self.tables: dict[str, list[dict[str, str]]] = {}
@@ -178,17 +182,27 @@ class Report:
             self.console.print(f"    [{colour}]{_escaped(line)}[/{colour}]")
 
     @contextmanager
-    def progress(self, verb: str, hosts: Sequence[str]) -> Iterator[HostProgress]:
-        """A nornir processor that shows each host while it works: live on a terminal, a line each otherwise."""
-        if not self.console.is_terminal or self._json:
-            yield HostProgress(verb, None, {}, self if self.verbose else None)
+    def progress(self, verb: str, hosts: Sequence[str]) -> Iterator[list[Processor]]:
+        """Nornir processors that show each host while it works: live on a terminal, a line each otherwise.
+
+        From ``-vv`` on, nornir-utils prints in full what every task returned.
+        """
+        full = self._printers() if self.verbose > 1 and not self._json else []
+        if not self.console.is_terminal or self._json or full:
+            yield [HostProgress(verb, None, {}, self if self.verbose else None), *full]
             return
         from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
         columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
         with Progress(*columns, console=self.console, transient=True) as live:
             rows = {host: live.add_task(f"{host}: {verb}", total=1) for host in hosts}
-            yield HostProgress(verb, live, rows, None)
+            yield [HostProgress(verb, live, rows, None)]
+
+    @staticmethod
+    def _printers() -> list[Processor]:
+        from nornir_utils.plugins.processors import PrintResult
+
+        return [PrintResult(severity_level=logging.DEBUG)]
 
 
 class HostProgress:

@@ -175,8 +175,8 @@ class Engine:
     def _observe(self, step: Step) -> dict[str, DockyardError]:
         """Look at the hosts of the step; returns why some could not be seen."""
         hosts = self._scope(step)
-        with self.report.progress("observing", hosts) as processor:
-            nornir = self.nornir.filter(filter_func=lambda host: host.name in hosts).with_processors([processor])
+        with self.report.progress("observing", hosts) as processors:
+            nornir = self.nornir.filter(filter_func=lambda host: host.name in hosts).with_processors(processors)
             fresh = sweep(nornir, step.sees)
         self.seen = self.seen.merged(fresh)
         return fresh.errors()
@@ -206,8 +206,8 @@ class Engine:
 
     def _apply(self, step: Converge, plan: Plan) -> None:
         self.hold()
-        with self.report.progress("applying", list(plan)) as processor:
-            nornir = self.nornir.filter(filter_func=lambda host: host.name in plan).with_processors([processor])
+        with self.report.progress("applying", list(plan)) as processors:
+            nornir = self.nornir.filter(filter_func=lambda host: host.name in plan).with_processors(processors)
             answers = nornir.run(task=change.apply, plan=plan, probes_of=self._probes(step), on_failed=True)
         failures = {host: answer.exception for host, answer in answers.items() if answer.exception}
         states = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from dockyard.errors import CommandFailed, RemoteError
@@ -29,3 +30,14 @@ def unseen(observed: Observed, domain: Domain[Any], cause: Cause) -> list[Findin
             )
         )
     return found
+
+
+def once(findings: Iterable[Finding]) -> list[Finding]:
+    """``findings`` without repetitions; of a host that could not be reached, only the one with the most evidence."""
+    kept: dict[object, Finding] = {}
+    for finding in findings:
+        away = finding.unseen and finding.cause is Cause.REACH
+        key = ("away", finding.host) if away else finding
+        if key not in kept or len(finding.evidence) > len(kept[key].evidence):
+            kept[key] = finding
+    return list(kept.values())

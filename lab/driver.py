@@ -142,7 +142,7 @@ class Lab:
         return {spec.name: Machine(spec, self._control) for spec in MACHINES}
 
     def up(self) -> None:
-        """Start the lab if none runs, restore machines that are off, and leave it running when this process ends."""
+        """Start the lab if none runs, boot machines that are off, and leave it running when this process ends."""
         owner = None if self._control.running else start_owner(self.paths)
         try:
             self._control.request("up", self._say)

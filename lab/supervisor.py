@@ -42,6 +42,7 @@ class Supervisor:
         self._turn = threading.RLock()
         self._guests: dict[str, Guest] = {}
         self._closing = False
+        self._restored = False
         shutil.rmtree(paths.run, ignore_errors=True)
         for spec in MACHINES:
             (paths.run / spec.name).mkdir(parents=True)
@@ -51,14 +52,21 @@ class Supervisor:
         threading.Thread(target=self._correct_drift, name="clocks", daemon=True).start()
 
     def up(self, say: Say) -> None:
-        """Restore all machines that are down to the snapshot, which is made first when there is none."""
+        """Restore all machines to the snapshot, which is made first when there is none.
+
+        Once that was done, boot those that are off, from their disks.
+        """
         with self._turn:
+            down = [spec for spec in MACHINES if not self._is_alive(spec.name)]
+            if self._restored:
+                self._each(down, lambda spec: self.start(spec.name))
+                return
             self._prepare(say)
             if not self._snapshot.complete:
                 self._capture_all(say)
-            down = [spec for spec in MACHINES if not self._is_alive(spec.name)]
             _require_ports(down)
             self._each(down, self._restore)
+            self._restored = True
 
     def reset(self, say: Say, hosts: Iterable[str]) -> None:
         """Put machines back to the pristine snapshot; all of them also heals the wire and restores the default WAN."""

@@ -11,18 +11,19 @@ import argparse
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from nornir.core import Nornir
 
 from dockyard.cli import catch_signals, guarded, parser
 from dockyard.cluster import open_cluster
 from dockyard.findings import Finding, by_cause
-from dockyard.observe import Observed, sweep
+from dockyard.observe import Domain, Observed, sweep
 from dockyard.report import Report
 from dockyard.topology import Topology
 from tasks import hosts_file, machine, wireguard
 
-DOMAINS = [machine.MACHINE, wireguard.WIREGUARD, hosts_file.NAMES, wireguard.REACH]
+DOMAINS: list[Domain[Any]] = [machine.MACHINE, wireguard.WIREGUARD, hosts_file.NAMES, wireguard.REACH]
 CHECKS = [machine.check_machine, wireguard.check_mesh, hosts_file.check_names]
 
 Row = dict[str, str]
@@ -51,8 +52,8 @@ def _health(arguments: argparse.Namespace, report: Report) -> int:
 
 def show(nornir: Nornir, topology: Topology, report: Report) -> int:
     """Sweep once, show everything, and return the exit code."""
-    with report.progress("looking", list(topology.hosts)) as processor:
-        observed = sweep(nornir.with_processors([processor]), DOMAINS)
+    with report.progress("looking", list(topology.hosts)) as processors:
+        observed = sweep(nornir.with_processors(processors), DOMAINS)
     report.table("hosts", [host_row(topology, observed, name) for name in topology.hosts])
     report.table("mesh (round trip; ! marks a fault)", list(mesh_rows(topology, observed)))
     report.record("directions", [direction_row(one) for one in wireguard.directions(topology, observed)])

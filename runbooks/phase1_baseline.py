@@ -10,10 +10,10 @@ Cut off in the middle: run it again.
 """
 
 from dockyard.cli import main
-from dockyard.runbook import Converge, Gate, Wait
+from dockyard.runbook import Converge, Gate, Step, Wait
 from tasks import hosts_file, machine, wireguard
 
-STEPS = [
+STEPS: list[Step] = [
     Converge("Install the tools that are missing", machine.plan_tools, [machine.MACHINE], each=True),
     Gate("Clocks, disks and tools are in order", machine.check_machine, [machine.MACHINE]),
     Converge("Give every host a private key of its own", wireguard.plan_keys, [wireguard.WIREGUARD], each=True),

@@ -37,7 +37,8 @@ class Offset:
 
     def __str__(self) -> str:
         middle = (self.least + self.most) / 2
-        return f"{abs(middle):.2f} s {'ahead' if middle > 0 else 'behind'} (proven to {(self.most - self.least) / 2:.2f} s)"
+        side = "ahead" if middle > 0 else "behind"
+        return f"{abs(middle):.2f} s {side} (known to {(self.most - self.least) / 2:.2f} s)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +56,7 @@ class FileSystem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MachineState:
-    """``clock`` as the offset from the controller; ``uptime_s`` in seconds; ``missing`` the tools that are not there."""
+    """``clock`` as the offset from the controller; ``uptime_s`` in seconds; ``missing`` tools."""
 
     clock: Offset
     kernel: str

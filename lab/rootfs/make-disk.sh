@@ -2,8 +2,10 @@
 # Runs as root, or as root of a user namespace, so that owners in the image are right.
 set -eu
 cd "$1"
+# In a user namespace only its own root can remove what was unpacked, also after a failure.
+trap 'rm -rf root' EXIT
 mkdir root boot boot/modules
-tar --extract --file=root.tar --directory=root --numeric-owner --xattrs --xattrs-include='*'
+tar --extract --file=root.tar --directory=root --numeric-owner --xattrs --xattrs-include='*' --exclude='./dev/*'
 rm root.tar
 cp root/boot/vmlinuz-* vmlinuz
 cp root/usr/bin/busybox boot/busybox
@@ -13,4 +15,3 @@ cp root/usr/lib/modules/"$release"/modules.dep root/usr/lib/modules/"$release"/m
     kernel/drivers/virtio kernel/drivers/firmware -name '*.ko*' -exec cp --parents -t "$1/boot/modules" {} +)
 truncate -s "$2" root.raw
 mke2fs -q -F -t ext4 -E lazy_itable_init=0 -m 0 -L lab-root -d root root.raw
-rm -rf root

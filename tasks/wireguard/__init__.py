@@ -1,13 +1,14 @@
 """WireGuard: a full mesh between all hosts, made from the inventory, checked by traffic. See docs/wireguard.md.
 
-`WIREGUARD` is what is seen without touching anything, `REACH` pings through the mesh. Plans in their order: `plan_keys`,
-`plan_preshared_keys`, `plan_interface`, `plan_running`.
+`WIREGUARD` is what is seen without touching anything, `REACH` pings through the mesh. Plans in order: `plan_keys`,
+`plan_preshared_keys`, `plan_interface`, `plan_running`. A rotation is `plan_new_key`, `plan_swap`, `plan_settle`.
 """
 
 from tasks.wireguard.checks import check_hosts, check_mesh
 from tasks.wireguard.directions import Direction, directions
 from tasks.wireguard.plans import plan_interface, plan_keys, plan_preshared_keys, plan_running
 from tasks.wireguard.reach import REACH, ReachState
+from tasks.wireguard.rotation import plan_new_key, plan_settle, plan_swap
 from tasks.wireguard.state import WIREGUARD, WireguardState
 
 __all__ = [
@@ -21,6 +22,9 @@ __all__ = [
     "directions",
     "plan_interface",
     "plan_keys",
+    "plan_new_key",
     "plan_preshared_keys",
     "plan_running",
+    "plan_settle",
+    "plan_swap",
 ]

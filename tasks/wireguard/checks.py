@@ -1,7 +1,7 @@
 """What is wrong with the mesh, causes first. Pure.
 
-A fault on a host (no interface, no address) explains every direction from and to it, so those directions are named in its
-evidence and are no findings of their own. A host that could not be looked at is one finding.
+A fault on a host (no interface, no address) explains every direction from and to it, so those directions are named in
+its evidence and are no findings of their own. A host that could not be looked at is one finding.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from itertools import combinations
 from dockyard.findings import Cause, Finding
 from dockyard.observe import Observed
 from dockyard.topology import Topology
-from dockyard.unseen import unseen
+from dockyard.unseen import once, unseen
 from tasks.wireguard import places
 from tasks.wireguard.cuts import unexplained
 from tasks.wireguard.directions import Direction, directions
@@ -219,7 +219,7 @@ def _unseen(topology: Topology, observed: Observed) -> list[Finding]:
     found = [*unseen(observed, WIREGUARD, Cause.MESH), *unseen(observed, REACH, Cause.MESH)]
     return [
         replace(finding, evidence=finding.evidence + _heard(topology, observed, finding.host))
-        for finding in dict.fromkeys(found)
+        for finding in once(found)
     ]
 
 

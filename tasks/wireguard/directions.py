@@ -77,13 +77,13 @@ class Direction:
     def advice(self) -> str:
         """What to look at, by the first fault."""
         if self.answered and not self.mtu_proven:
-            return "The path is narrower than wireguard.mtu: lower it in the inventory (1280 always fits) and run phase1_baseline"
+            return "The path is narrower than planned: lower wireguard.mtu in the inventory (1280 fits everywhere)"
         if self.answered and not self.endpoint_planned:
             return f"If {self.target} really sends from there, make it its endpoint in the inventory"
         if self.sent_bytes <= 0:
             return f"Nothing leaves {self.source}: look at its firewall, and at wg show there"
         where = self.planned or self.endpoint or "its NAT"
-        return f"Does UDP get from {self.source} to {where}? Look at firewalls and port forwarding on the way to {self.target}"
+        return f"Does UDP get from {self.source} to {where}? Look at firewalls and port forwarding on the way"
 
 
 def _shown(ping: Ping) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 FOLDER = "/etc/wireguard"
 SYNC = "/usr/local/lib/dockyard/wg-sync"
+BACK = "/run/dockyard-wg-back"
+BACK_UNIT = "dockyard-wg-back"
 RESOLVE = "/usr/local/lib/dockyard/wg-resolve"
 TIMER = "dockyard-wg-resolve.timer"
 RESOLVE_SERVICE = "/etc/systemd/system/dockyard-wg-resolve.service"
@@ -17,6 +19,11 @@ def config(interface: str) -> str:
 
 def private_key(interface: str) -> str:
     return f"{FOLDER}/{interface}.key"
+
+
+def next_key(interface: str) -> str:
+    """The new private key of a rotation, until it takes the place of the old one."""
+    return f"{private_key(interface)}.new"
 
 
 def preshared_key(interface: str, peer: str) -> str:

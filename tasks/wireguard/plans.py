@@ -1,7 +1,7 @@
 """From what the mesh is to what it should be. Every plan is pure and empty when nothing is to be done.
 
-In this order: `plan_keys`, `plan_preshared_keys`, `plan_interface`, `plan_running`. Each needs the one before, as public
-keys are known only when they are made; a dry run on pristine hosts shows placeholders in their place.
+In this order: `plan_keys`, `plan_preshared_keys`, `plan_interface`, `plan_running`. Each needs the one before, as
+public keys are known only when they are made; a dry run on pristine hosts shows placeholders in their place.
 """
 
 from __future__ import annotations
@@ -30,14 +30,13 @@ from tasks.wireguard.wanted import (
     wanted_peers,
 )
 
-_GENERATE = (
-    'umask 077 && install -d -m 0700 /etc/wireguard && wg genkey >"$1.new" && sync "$1.new" && ln "$1.new" "$1" && rm "$1.new"'
-)
+_GENERATE = """\
+umask 077 && install -d -m 0700 /etc/wireguard &&
+wg genkey >"$1.tmp" && sync "$1.tmp" && ln "$1.tmp" "$1" && rm "$1.tmp\""""
 """ln(1) refuses to replace: a key that is there stays, whatever happens at the same time."""
 
-_CHECK = """\
-wg-quick strip "$1" | grep -q '^\\[Interface\\]' || { echo "wg-quick strip finds nothing in the new file" >&2; exit 65; }
-sed -n 's/^Endpoint = \\(.*\\):[0-9]*$/\\1/p' "$1" | tr -d '[]' | while read -r host; do
+_CHECK = r"""wg-quick strip "$1" | grep -q '^\[Interface\]' || { echo "wg-quick strip finds nothing" >&2; exit 65; }
+sed -n 's/^Endpoint = \(.*\):[0-9]*$/\1/p' "$1" | tr -d '[]' | while read -r host; do
   timeout 10 getent ahosts "$host" >/dev/null || { echo "the endpoint $host does not resolve" >&2; exit 68; }
 done"""
 
@@ -55,14 +54,18 @@ def plan_keys(topology: Topology, observed: Observed) -> Plan:
 def _key_changes(host: str, interface: str, state: WireguardState) -> list[Change]:
     path = places.private_key(interface)
     if state.key is None:
-        argv = ("sh", "-c", _GENERATE, "generate", path)
-        return [Run(title=f"make the private key {path}", argv=argv)]
+        return [generate_key(path)]
     if not state.key.public_key:
         raise StepFailed(
             f"{host}: {path} is there but holds no WireGuard key",
-            advice=f"A key is never replaced by itself. Look at it on {host}; if it is worthless, move it away and run again.",
+            advice=f"A key is never replaced. Look at it on {host}; if it is worthless, move it away and run again.",
         )
     return _private(path, state.key)
+
+
+def generate_key(path: str) -> Change:
+    """Make a private key on the host itself, readable for root alone."""
+    return Run(title=f"make the private key {path}", argv=("sh", "-c", _GENERATE, "generate", path))
 
 
 def _private(path: str, seen: KeyFile) -> list[Change]:
@@ -150,7 +153,10 @@ def _written(topology: Topology, host: str, state: WireguardState, peers: Sequen
     return [change for change in changes if change.needed()]
 
 
-_VALIDATE = {0o600: ("sh", "-c", _CHECK, "check", "{}"), 0o755: ("sh", "-n", "{}")}
+CHECK_FILE = ("sh", "-c", _CHECK, "check", "{}")
+"""Validates an interface file before it replaces the old one: wg-quick(8) reads it, every endpoint resolves."""
+
+_VALIDATE = {0o600: CHECK_FILE, 0o755: ("sh", "-n", "{}")}
 """By mode: the interface file is for root alone, programs are for all."""
 
 

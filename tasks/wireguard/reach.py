@@ -1,8 +1,8 @@
 """Whether packets really get through: every host pings every other one through the mesh, all at once, in about 4 s.
 
-This domain sends traffic, so it is one of its own. A ping of full MTU with the don't-fragment bit proves the MTU in that
-direction, a small one tells a path that is too narrow from one that is dead. Each goes on every half second until one
-answer is there or four seconds are over, so one lost packet on a WAN is no fault. The counters are read before and after.
+This domain sends traffic, so it is one of its own. A ping of full MTU with the don't-fragment bit proves the MTU in
+that direction, a small one tells a path that is too narrow from one that is dead. Each goes on every half second until
+one answer is there or four seconds are over, so a packet lost on a WAN is no fault. Counters are read before and after.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Ping:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReachState:
-    """``small`` and ``full`` by host name; ``before``, ``after`` (received, sent bytes) and ``handshakes`` by public key."""
+    """``small`` and ``full`` by host; ``before``, ``after`` (received, sent bytes), ``handshakes`` by public key."""
 
     now: int
     small: Mapping[str, Ping]

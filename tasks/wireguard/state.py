@@ -92,6 +92,7 @@ class WireguardState:
 
     ``now`` is the host's clock, in seconds since the epoch. ``loaded`` says which peer's preshared key file holds what
     the running interface uses, by public key. ``resolved`` has the addresses that endpoint names mean on this host.
+    ``next_key`` is a new private key that waits for its rotation; ``way_back`` says that the old state is still kept.
     """
 
     now: int
@@ -104,6 +105,8 @@ class WireguardState:
     service: UnitState
     timer: UnitState
     reload_needed: bool
+    next_key: KeyFile | None = None
+    way_back: bool = False
     resolved: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     @property
@@ -121,11 +124,14 @@ NF == 9 { if ($3 != "(none)") $3 = "(hidden)"; print; next }
 _FILES = r"""i={interface}; d=/etc/wireguard
 printf 'now||||%s\n' "$(date +%s)"
 printf 'reload||||%s\n' "$(echo $(systemctl show -p NeedDaemonReload --value "wg-quick@$i.service" {units}))"
-if [ -e "$d/$i.key" ]; then
-  stat -L -c "key|$i.key|%a|%U:%G|" -- "$d/$i.key"
-  public=$(wg pubkey <"$d/$i.key" 2>/dev/null) || public=
-  printf 'public||||%s\n' "$public"
-fi
+for key in "$i.key" "$i.key.new"; do
+  [ -e "$d/$key" ] || continue
+  public=$(wg pubkey <"$d/$key" 2>/dev/null) || public=
+  stat -L -c "key|$key|%a|%U:%G|$public" -- "$d/$key"
+done
+for old in "$i.conf.old" "$i.key.old"; do
+  [ ! -e "$d/$old" ] || printf 'old|%s|||\n' "$old"
+done
 running=$(wg show "$i" preshared-keys 2>/dev/null) || running=
 for file in "$d/$i"-*.psk; do
   [ -e "$file" ] || continue
@@ -139,7 +145,7 @@ done
 """
 
 _RESOLVE = r"""for name in {names}; do
-  ( found=$(timeout 4 getent ahosts "$name" | awk '$2 == "STREAM" {{ printf "%s ", $1 }}')
+  ( found=$(timeout 15 getent ahosts "$name" | awk '$2 == "STREAM" {{ printf "%s ", $1 }}')
     printf 'resolved|%s|||%s\n' "$name" "$found" ) &
 done; wait
 """
@@ -153,7 +159,7 @@ def probes(topology: Topology, host: Host) -> Sequence[Command]:
     resolve = _RESOLVE.format(names=shlex.join(names)) if names else ""
     return [
         Command("wg show all dump", ("sh", "-c", _DUMP)),
-        Command("wireguard files", ("sh", "-c", files + resolve)),
+        Command("wireguard files", ("sh", "-c", files + resolve), timeout_s=30),
         Command("ip address", ("ip", "-j", "address", "show")),
         Command("ip route", ("ip", "-j", "-4", "route", "show")),
         *(read_file(path) for path in places.files(interface, resolving=bool(names))),
@@ -182,7 +188,9 @@ def read(topology: Topology, host: Host, outputs: Outputs) -> WireguardState:
         now=int(_one(facts, "now")),
         interface=read_interfaces(outputs.text("wg show all dump")).get(interface),
         link=_link(interface, outputs.text("ip address"), outputs.text("ip route")),
-        key=_key(facts),
+        key=_key(facts, f"{interface}.key"),
+        next_key=_key(facts, f"{interface}.key.new"),
+        way_back=any(fact["kind"] == "old" for fact in facts),
         preshared={
             str(fact["name"]): PresharedKeyFile(fingerprint=str(fact["value"]), **_attributes(fact))
             for fact in facts
@@ -251,10 +259,10 @@ def _attributes(fact: Mapping[str, Any]) -> dict[str, Any]:
     return {"mode": int(fact["mode"], 8), "owner": fact["owner"]}
 
 
-def _key(facts: Sequence[Mapping[str, Any]]) -> KeyFile | None:
+def _key(facts: Sequence[Mapping[str, Any]], name: str) -> KeyFile | None:
     for fact in facts:
-        if fact["kind"] == "key":
-            return KeyFile(public_key=_one(facts, "public"), **_attributes(fact))
+        if fact["kind"] == "key" and fact["name"] == name:
+            return KeyFile(public_key=str(fact["value"]), **_attributes(fact))
     return None
 
 

@@ -19,8 +19,8 @@ FRESH_S = 180
 class WantedPeer:
     """One peer as it should be. ``key_known`` is False while its host has not made a key that we have seen.
 
-    ``preshared_key`` is the path of the shared key's file, ``""`` where the mesh has none; ``pair_ready`` says that both
-    ends hold the same one (or need none).
+    ``preshared_key`` is the path of the shared key's file, ``""`` where the mesh has none; ``pair_ready`` says that
+    both ends hold the same one (or need none).
     """
 
     name: str

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,23 +69,23 @@ class Runbooks:
     def environment(self) -> dict[str, str]:
         return {**os.environ, "DOCKYARD_INVENTORY": "lab", "XDG_STATE_HOME": str(self.state), "COLUMNS": "140"}
 
-    def start(self, name: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+    def start(self, name: str, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, str(ROOT / "runbooks" / f"{name}.py"), *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**self.environment(), **environment},
+            env=self.environment(),
         )
 
-    def run(self, name: str, *arguments: str, timeout_s: float = 600, **environment: str) -> Ran:
-        with self.start(name, *arguments, **environment) as process:
-            stdout, stderr = process.communicate(timeout=timeout_s)
+    def run(self, name: str, *arguments: str) -> Ran:
+        with self.start(name, *arguments) as process:
+            stdout, stderr = process.communicate(timeout=600)
         return Ran(process.returncode, stdout, stderr)
 
-    def succeed(self, name: str, *arguments: str, **environment: str) -> Ran:
-        ran = self.run(name, *arguments, **environment)
+    def succeed(self, name: str, *arguments: str) -> Ran:
+        ran = self.run(name, *arguments)
         assert ran.exit_code == 0, str(ran)
         return ran
 
@@ -102,31 +102,51 @@ def runbooks(tmp_path_factory: pytest.TempPathFactory) -> Runbooks:
     return Runbooks(tmp_path_factory.mktemp("state"))
 
 
+@dataclass(slots=True)
+class Memory:
+    """Whether the machines are known to be meshed, so that not every test has to converge them first."""
+
+    meshed: bool = False
+
+
+@pytest.fixture(scope="session")
+def memory() -> Memory:
+    return Memory()
+
+
 @pytest.fixture
-def pristine(lab: Lab) -> Lab:
+def pristine(lab: Lab, memory: Memory) -> Lab:
     """The machines as they came out of the image."""
+    memory.meshed = False
     lab.reset()
     return lab
 
 
 @pytest.fixture
-def meshed(lab: Lab, runbooks: Runbooks) -> Lab:
-    """The machines with a finished phase 1; whatever a test broke before is mended by the runbook itself."""
-    lab.heal()
-    for host in HOSTS:
-        if not lab[host].running:
-            lab[host].start()
-    runbooks.succeed("phase1_baseline", "--yes")
-    return lab
+def meshed(lab: Lab, runbooks: Runbooks, memory: Memory) -> Iterator[Lab]:
+    """The machines with a finished phase 1; what the test before left broken is mended by the runbook itself."""
+    if not memory.meshed:
+        lab.heal()
+        for machine in lab.machines.values():
+            if not machine.running:
+                machine.start()
+        runbooks.succeed("phase1_baseline", "--yes")
+        memory.meshed = True
+    yield lab
+    memory.meshed &= all(machine.running for machine in lab.machines.values())
 
 
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """When a test that uses the lab fails, keep consoles and journals and say where."""
-    outcome = yield
-    report = outcome.get_result()  # type: ignore[attr-defined]  # pluggy's result object is untyped here
-    machines = getattr(item, "funcargs", {}).get("lab")
-    if report.when == "call" and report.failed and machines is not None:
+    report = yield
+    arguments = getattr(item, "funcargs", {})
+    if report.failed and "lab" in arguments:
         folder = EVIDENCE / item.name
-        machines.keep_evidence(folder)
+        arguments["lab"].keep_evidence(folder)
         report.sections.append(("lab", f"consoles and journals of the machines: {folder}"))
+    if report.failed and "memory" in arguments:
+        arguments["memory"].meshed = False
+    return report

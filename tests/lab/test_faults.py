@@ -54,7 +54,9 @@ def test_a_full_disk_leaves_the_old_file_whole(meshed: Lab, runbooks: Runbooks) 
     mirror = meshed["dock-mirror"]
     mirror.succeed(DROP_A_NAME, sudo=True)
     before = mirror.succeed("sha256sum /etc/hosts")
-    mirror.succeed("fallocate -l $(( $(stat -f -c '%f * %S' /) )) /fill || true; cat /dev/zero >>/fill || true", sudo=True)
+    mirror.succeed(
+        "fallocate -l $(( $(stat -f -c '%f * %S' /) )) /fill || true; cat /dev/zero >>/fill || true", sudo=True
+    )
     try:
         said(runbooks.run("phase1_baseline", *NAMES), 1, "dock-mirror", "write /etc/hosts", "No space left on device")
         assert mirror.succeed("sha256sum /etc/hosts") == before
@@ -79,7 +81,9 @@ def test_broken_markers_are_an_error_and_no_guess(meshed: Lab, runbooks: Runbook
     mirror.succeed("cp -p /etc/hosts /root/hosts && sed -i '/END DOCKYARD/d' /etc/hosts", sudo=True)
     before = mirror.succeed("sha256sum /etc/hosts")
     try:
-        said(runbooks.run("phase1_baseline", *NAMES), 1, "dock-mirror", "'# END DOCKYARD' nowhere", "Nothing was written")
+        said(
+            runbooks.run("phase1_baseline", *NAMES), 1, "dock-mirror", "'# END DOCKYARD' nowhere", "Nothing was written"
+        )
         assert mirror.succeed("sha256sum /etc/hosts") == before
     finally:
         mirror.succeed("mv /root/hosts /etc/hosts", sudo=True)
@@ -100,7 +104,9 @@ def test_a_changed_host_key_stops_before_the_login(
     known = tmp_path / "known_hosts"
     pinned = meshed.paths.known_hosts.read_text().splitlines()
     key_of_dash = next(line.split()[2] for line in pinned if ":22101" in line)
-    known.write_text("\n".join(line.replace(line.split()[2], key_of_dash) if ":22102" in line else line for line in pinned))
+    known.write_text(
+        "\n".join(line.replace(line.split()[2], key_of_dash) if ":22102" in line else line for line in pinned)
+    )
     pin_elsewhere(inventory, known)
     logins = "journalctl -q -t sshd -t sshd-session | grep -c 'Accepted publickey' || true"
     before = meshed["dock-mirror"].succeed(logins, sudo=True), meshed["dock-prod"].succeed(logins, sudo=True)

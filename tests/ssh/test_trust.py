@@ -6,7 +6,6 @@ import os
 import pty
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +32,7 @@ username: nobody-logs-in
 data:
   cluster:
     {{name: test, domain: test.internal, arbitrator: dock-gone, services: {{}}, wireguard: {{network: 10.20.0.0/24}}}}
-  ssh: {{transport: {lane}, connect_timeout_s: 5, known_hosts: {known_hosts}, sudo: root}}
+  ssh: {{transport: {lane}, connect_timeout_s: 5, known_hosts: {known_hosts}, sudo: nopasswd}}
 """
 
 
@@ -65,7 +64,7 @@ class Trusting:
 
 
 @pytest.fixture
-def trusting(server: Sshd, lane: Transport, tmp_path: Path) -> Iterator[Trusting]:
+def trusting(server: Sshd, lane: Transport, tmp_path: Path) -> Trusting:
     folder = tmp_path / "inventory"
     folder.mkdir()
     (folder / "hosts.yaml").write_text(HOSTS.format(port=server.port, gone=free_port()))

@@ -77,7 +77,7 @@ def test_anything_but_one_begin_before_one_end_is_refused(lines: list[str]) -> N
 
 def state(content: str, **addresses: str) -> NamesState:
     """A host whose file has ``content`` and where names resolve as planned, but for ``addresses`` (``_`` is ``-``)."""
-    found = {name: (address,) for name, address in hosts_file.names(topology()).items()}
+    found: dict[str, tuple[str, ...]] = {name: (address,) for name, address in hosts_file.names(topology()).items()}
     found |= {name.replace("_", "-"): tuple(text.split()) for name, text in addresses.items()}
     file = FileState(path="/etc/hosts", kind="regular file", mode=0o644, owner="root", group="root", content=content)
     return NamesState(file=file, addresses=found)
@@ -104,7 +104,9 @@ def test_the_block_is_added_with_everything_else_kept() -> None:
 
 def test_the_right_block_in_a_file_that_users_cannot_read_is_mended() -> None:
     hidden = state(DEBIAN + BLOCK)
-    plan = hosts_file.plan_hosts_file(topology(), seen(dock_load=replace(hidden, file=replace(hidden.file, mode=0o600))))
+    plan = hosts_file.plan_hosts_file(
+        topology(), seen(dock_load=replace(hidden, file=replace(hidden.file, mode=0o600)))
+    )
     assert "0600 root:root becomes 0644 root:root" in plan["dock-load"][0].diff()
 
 
@@ -154,11 +156,18 @@ def test_an_unseen_host_is_a_finding() -> None:
 
 def test_the_answers_of_a_host_are_read() -> None:
     host = topology().host("dock-prod")
-    answers = {"names": "dock-prod|127.0.1.1 10.20.0.2 \ndock-dash|\n", "file:/etc/hosts": "absent\n"}
+    answers = {
+        "names": "dock-prod|0| 127.0.1.1 10.20.0.2 10.20.0.2\ndock-dash|2|\ndock-load|124|\n",
+        "file:/etc/hosts": "absent\n",
+    }
     completed = [
         Completed(name=name, argv=("sh",), exit_code=0, stdout=text, stderr="", duration_s=0.1)
         for name, text in answers.items()
     ]
     read = NAMES.read(topology(), host, Outputs("dock-prod", completed, NAMES.probes(topology(), host)))
-    assert read.addresses == {"dock-prod": ("127.0.1.1", "10.20.0.2"), "dock-dash": ()}
+    assert read.addresses == {
+        "dock-prod": ("127.0.1.1", "10.20.0.2"),
+        "dock-dash": (),
+        "dock-load": ("not found out within 15 s",),
+    }
     assert not read.file.exists

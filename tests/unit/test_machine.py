@@ -26,7 +26,9 @@ Filesystem     1024-blocks    Used Available Capacity Mounted on
 """
 
 
-def outputs(text: str = ANSWER, sent_at: float = 0.0, received_at: float = 0.0, before: float = 0.0, after: float = 0.0) -> Outputs:
+def outputs(
+    text: str = ANSWER, sent_at: float = 0.0, received_at: float = 0.0, before: float = 0.0, after: float = 0.0
+) -> Outputs:
     def answer(name: str, stdout: str, duration_s: float) -> Completed:
         return Completed(name=name, argv=("sh",), exit_code=0, stdout=stdout, stderr="", duration_s=duration_s)
 
@@ -93,7 +95,7 @@ def test_healthy_machines_have_no_findings() -> None:
 def test_a_clock_that_is_proven_to_be_off_is_a_finding_with_seconds() -> None:
     (finding,) = machine.check_machine(topology(), seen(state(), state(-62.0, -61.5), state(-30.0, 30.0)))
     assert (finding.cause, finding.host) == (Cause.MACHINE, "dock-prod")
-    assert finding.evidence.startswith("61.75 s behind (proven to 0.25 s)")
+    assert finding.evidence.startswith("61.75 s behind (known to 0.25 s)")
 
 
 def test_when_all_hosts_agree_our_own_clock_is_suspected() -> None:

@@ -100,7 +100,9 @@ def test_a_peer_removed_on_one_side_explains_both_directions() -> None:
 def with_stranger(state: WireguardState) -> WireguardState:
     assert state.interface
     stranger = replace(state.interface.peers[key_of("dock-load")], public_key=key_of("stranger"))
-    return replace(state, interface=replace(state.interface, peers={**state.interface.peers, stranger.public_key: stranger}))
+    return replace(
+        state, interface=replace(state.interface, peers={**state.interface.peers, stranger.public_key: stranger})
+    )
 
 
 def edited(state: WireguardState) -> WireguardState:
@@ -129,7 +131,11 @@ QUIET_FAULTS: dict[str, tuple[Callable[[WireguardState], WireguardState], str, s
         "there is no such file",
     ),
     "missing key": (without_key, "has no private key", "/etc/wireguard/wg0.key is not there"),
-    "narrow interface": (lambda s: relink(s, mtu=1300), "the MTU of wg0 is wrong", "it is 1300 bytes, planned are 1420"),
+    "narrow interface": (
+        lambda s: relink(s, mtu=1300),
+        "the MTU of wg0 is wrong",
+        "it is 1300 bytes, planned are 1420",
+    ),
     "extra address": (
         lambda s: relink(s, addresses=("10.20.0.1/24", "10.9.9.9/32")),
         "wg0 has addresses that are not planned",
@@ -175,7 +181,7 @@ def test_an_old_handshake_alone_is_no_fault_when_it_was_renewed_by_the_ping() ->
     assert check(states, all_reached()) == []
 
 
-COUNTERS = {
+COUNTERS: dict[str, tuple[dict[str, dict[str, Any]], str]] = {
     "stale handshake": ({"handshakes": {key_of("dock-load"): NOW - 240}}, "the last handshake is 241 s old"),
     "no handshake": ({"handshakes": {key_of("dock-load"): 0}}, "there never was a handshake"),
     "nothing in": ({"after": {key_of("dock-load"): (1000, 2600)}}, "nothing was received"),

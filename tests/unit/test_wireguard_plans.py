@@ -6,6 +6,7 @@ import itertools
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -114,7 +115,9 @@ def test_a_pair_that_does_not_match_gets_a_new_key_and_no_other(damage: str) -> 
         "readable": replace(file, mode=0o644),
         "empty": replace(file, fingerprint=""),
     }
-    states["dock-prod"] = replace(state, preshared=files | ({"dock-edge": damaged[damage]} if damage in damaged else {}))
+    states["dock-prod"] = replace(
+        state, preshared=files | ({"dock-edge": damaged[damage]} if damage in damaged else {})
+    )
     plan = wireguard.plan_preshared_keys(topology(), observed(states))
     assert titles(plan) == {
         "dock-prod": ["write /etc/wireguard/wg0-dock-edge.psk"],
@@ -202,7 +205,9 @@ def test_the_interface_file_of_the_host_behind_nat() -> None:
 
 
 def test_a_host_without_endpoint_gets_none_from_other_sites() -> None:
-    text = wanted.interface_file(topology(), "dock-dash", wanted.wanted_peers(topology(), observed(healthy()), "dock-dash"))
+    text = wanted.interface_file(
+        topology(), "dock-dash", wanted.wanted_peers(topology(), observed(healthy()), "dock-dash")
+    )
     edge = text.partition("# dock-edge\n")[2]
     assert "Endpoint" not in edge
     assert "PersistentKeepalive" not in edge
@@ -262,7 +267,7 @@ def lost_endpoint(state: WireguardState) -> WireguardState:
     return change_peer(state, "dock-load", endpoint="10.99.0.99:51820", latest_handshake=NOW - 300)
 
 
-BROKEN = {
+BROKEN: dict[str, tuple[Callable[[WireguardState], WireguardState], list[str], str]] = {
     "a missing peer": (lambda s: removed(s, "dock-load"), [SYNC], "peer dock-load is missing"),
     "an unknown peer": (added, [SYNC], "unknown peer stranger"),
     "wrong allowed IPs": (
@@ -372,16 +377,19 @@ def with_resolver(mesh: Topology) -> dict[str, WireguardState]:
 def test_names_bring_a_timer_to_those_who_use_them_and_leave_with_it() -> None:
     mesh = named(topology())
     bare = {
-        host: replace(state, files=dict.fromkeys(places.files("wg0", resolving=host != "dock-load"), pristine(host).files["/etc/wireguard/wg0.conf"]))
+        host: replace(
+            state,
+            files=dict.fromkeys(
+                places.files("wg0", resolving=host != "dock-load"), pristine(host).files["/etc/wireguard/wg0.conf"]
+            ),
+        )
         for host, state in healthy().items()
     }
     plan = wireguard.plan_interface(mesh, resolving(bare, "10.99.0.14"))
     assert shown(plan)["dock-dash"][-1] == f"$ systemctl start -- {places.TIMER}"
     assert not any("resolve" in title for title in titles(plan)["dock-load"])
     assert wireguard.plan_interface(mesh, resolving(with_resolver(mesh), "10.99.0.14")) == {}
-    states = {
-        host: replace(state, files=healthy()[host].files) for host, state in with_resolver(mesh).items()
-    }
+    states = {host: replace(state, files=healthy()[host].files) for host, state in with_resolver(mesh).items()}
     gone = wireguard.plan_interface(topology(), observed(states))
     assert "dock-load" not in gone
     assert titles(gone)["dock-dash"] == [
@@ -424,6 +432,8 @@ def test_which_endpoint_counts_as_planned(planned: Endpoint | None, seen: str, a
     assert wanted.is_planned(planned, seen, state, any_port=any_port) is verdict
 
 
+QUIET: dict[str, Any] = {"capture_output": True, "check": False, "text": True}
+
 WG = """#!/bin/sh
 [ "$1" = syncconf ] && cat "$3" >"$SYNCED"
 """
@@ -443,14 +453,20 @@ def sync(tmp_path: Path) -> Any:
         (programs / name).write_text(text)
         (programs / name).chmod(0o755)
     script = render("wg-sync").replace("/run/", f"{tmp_path}/run.").replace("/etc/wireguard", str(folder))
-    environment = {"PATH": f"{programs}:{os.environ['PATH']}", "FOLDER": str(folder), "SYNCED": str(tmp_path / "synced")}
+    environment = {
+        "PATH": f"{programs}:{os.environ['PATH']}",
+        "FOLDER": str(folder),
+        "SYNCED": str(tmp_path / "synced"),
+    }
     (folder / "wg0.conf").write_text(INTERFACE_FILE.replace("/etc/wireguard", str(folder)))
     (folder / "wg0.key").write_text("the+private/key=\n")
     for peer in HOSTS[:4]:
         (folder / f"wg0-{peer}.psk").write_text(f"shared+with/{peer}=\n")
 
     def run() -> subprocess.CompletedProcess[str]:
-        return subprocess.run(["sh", "-c", script, "wg-sync", "wg0"], env=environment, capture_output=True, text=True)
+        return subprocess.run(
+            ["sh", "-c", script, "wg-sync", "wg0"], env=environment, capture_output=True, check=False, text=True
+        )
 
     return run
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from dockyard.errors import ParseError, ToolMissing
-from dockyard.remote import Command, Completed, Outputs
+from dockyard.remote import Completed, Outputs
 from tasks.wireguard import WIREGUARD, state
 from tasks.wireguard.reach import read_reach
 from tests.unit.meshes import topology
@@ -26,7 +26,9 @@ def redacted(dump: Path, tmp_path: Path) -> str:
     wg.write_text(f"#!/bin/sh\ncat {dump}\n")
     wg.chmod(0o755)
     path = f"{tmp_path}:{os.environ['PATH']}"
-    return subprocess.run(["sh", "-c", state._DUMP], check=True, capture_output=True, text=True, env={"PATH": path}).stdout
+    return subprocess.run(
+        ["sh", "-c", state._DUMP], check=True, capture_output=True, text=True, env={"PATH": path}
+    ).stdout
 
 
 def facts(dump: Path) -> list[dict[str, Any]]:
@@ -70,7 +72,7 @@ def test_no_interface_at_all_is_an_empty_answer(tmp_path: Path) -> None:
     assert state.read_interfaces("") == {}
 
 
-SECRET = "cE9fEtV0vvGLiP3LqdSP4oz8uVC1yvb3Kb/LPKWt4lE="  # noqa: S105 - made for this test
+SECRET = "cE9fEtV0vvGLiP3LqdSP4oz8uVC1yvb3Kb/LPKWt4lE="
 PUBLIC = "n2SBb3dC0eep6qdN8LVZ0VJDGCANQiDjrSzaNdqc0DQ="
 
 
@@ -110,8 +112,9 @@ UNIT = "LoadState=loaded\nActiveState=active\nUnitFileState=enabled\n"
 FILES = f"""\
 now||||1795421500
 reload||||no
-key|wg0.key|600|root:root|
-public||||{PUBLIC}
+key|wg0.key|600|root:root|{PUBLIC}
+key|wg0.key.new|600|root:root|
+old|wg0.conf.old|||
 psk|dock-prod|600|root:root|0123456789abcdef
 loaded|{PUBLIC}|||dock-prod
 psk|dock-load|644|root:root|
@@ -123,7 +126,10 @@ ADDRESS = json.dumps(
             "ifname": "wg0",
             "flags": ["POINTOPOINT", "NOARP", "UP", "LOWER_UP"],
             "mtu": 1420,
-            "addr_info": [{"family": "inet", "local": "10.20.0.1", "prefixlen": 24}, {"family": "inet6", "local": "fe80::1", "prefixlen": 64}],
+            "addr_info": [
+                {"family": "inet", "local": "10.20.0.1", "prefixlen": 24},
+                {"family": "inet6", "local": "fe80::1", "prefixlen": 64},
+            ],
         },
     ]
 )
@@ -154,6 +160,7 @@ def test_one_host_is_read_from_all_its_answers() -> None:
     seen = read()
     assert seen.public_key == PUBLIC
     assert seen.key == state.KeyFile(mode=0o600, owner="root:root", public_key=PUBLIC)
+    assert (seen.next_key, seen.way_back) == (state.KeyFile(mode=0o600, owner="root:root"), True)
     assert seen.link == state.Link(mtu=1420, up=True, addresses=("10.20.0.1/24",), routes=("10.20.0.0/24",))
     assert seen.loaded == {PUBLIC: "dock-prod"}
     assert (seen.preshared["dock-prod"].private, seen.preshared["dock-load"].private) == (True, False)
@@ -204,7 +211,10 @@ now\t1795421500
 def test_pings_and_counters_are_read() -> None:
     reach = read_reach(REACHED)
     assert (reach.small["dock-prod"].answered, reach.small["dock-prod"].rtt_ms) == (True, 31.199)
-    assert (reach.full["dock-prod"].answered, reach.full["dock-prod"].said) == (False, "local error: message too long, mtu=1300")
+    assert (reach.full["dock-prod"].answered, reach.full["dock-prod"].said) == (
+        False,
+        "local error: message too long, mtu=1300",
+    )
     assert reach.small["dock-load"].said == "connect: Network is unreachable"
     assert (reach.moved(PUBLIC), reach.age_s(PUBLIC)) == ((128, 148), 100)
     assert (reach.moved("another"), reach.age_s("another")) == ((0, 0), None)

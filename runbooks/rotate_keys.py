@@ -1,0 +1,82 @@
+"""New WireGuard keys, one host at a time, with an automatic way back.
+
+For each host: make a new key there, change over on it and on all its peers at the same moment, prove all directions,
+and only then forget the old key. Each host starts a timer of its own before it changes anything: should the new key not
+work after three minutes (ssh itself ran through the mesh and was cut, this machine died), the old one comes back.
+
+Needs: a healthy mesh (python runbooks/health.py). All hosts must be up, as all of them have to learn the new key.
+May destroy: nothing. The old key is gone after a rotation that was proven.
+Way back: by itself within three minutes. A rotation that was cut off leaves either key, on all hosts alike; run
+phase1_baseline.py, then this again.
+Every run makes new keys: a second run does not find "nothing to do".
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
+
+from dockyard.cli import ask_at_terminal, catch_signals, guarded, parser
+from dockyard.cluster import open_cluster
+from dockyard.journal import Journal
+from dockyard.lease import Lease
+from dockyard.observe import Domain
+from dockyard.report import Report
+from dockyard.runbook import Converge, Engine, Gate, Options, Step, Wait
+from tasks import wireguard
+
+SEES = [wireguard.WIREGUARD]
+ALL: list[Domain[Any]] = [wireguard.WIREGUARD, wireguard.REACH]
+
+
+def main() -> int:
+    """Read the command line, rotate, and return the exit code."""
+    options = parser(__doc__)
+    options.add_argument(
+        "hosts", metavar="HOST", nargs="*", help="hosts that get a new key, in this order (default: all)"
+    )
+    options.add_argument("--dry-run", action="store_true", help="show what would be done first, change nothing")
+    options.add_argument("--yes", action="store_true", help="do not ask before changes")
+    arguments = options.parse_args()
+    return guarded(arguments, lambda report: _rotate(arguments, report))
+
+
+def _rotate(arguments: argparse.Namespace, report: Report) -> int:
+    with ExitStack() as stack:
+        nornir, topology = stack.enter_context(open_cluster(arguments.inventory))
+        catch_signals(nornir)
+        hosts = [topology.host(name).name for name in arguments.hosts or topology.hosts]
+        journal = stack.enter_context(Journal(report.runbook))
+        options = Options(dry_run=arguments.dry_run, yes=arguments.yes)
+        lease = (
+            None
+            if arguments.dry_run
+            else stack.enter_context(Lease(nornir, topology.cluster.arbitrator, report.runbook))
+        )
+        hold = lease.hold if lease else lambda: None
+        Engine(nornir, topology, options, report, journal, hold, ask_at_terminal).run(steps(hosts))
+        journal.write("end", exit_code=0)
+    return 0
+
+
+def steps(hosts: Sequence[str]) -> list[Step]:
+    """The steps for ``hosts``, one host after the other."""
+    healthy = Gate("The mesh is healthy before anything is changed", wireguard.check_mesh, ALL)
+    return [healthy, *(step for host in hosts for step in _one(host))]
+
+
+def _one(host: str) -> list[Step]:
+    return [
+        Converge(f"Make a new key on {host}", partial(wireguard.plan_new_key, host=host), SEES),
+        Converge(f"Change over to the new key of {host} everywhere", partial(wireguard.plan_swap, host=host), SEES),
+        Wait(f"The new key of {host} works in all directions", wireguard.check_mesh, ALL, timeout_s=90),
+        Converge(f"Keep the new key of {host}", wireguard.plan_settle, SEES),
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
