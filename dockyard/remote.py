@@ -264,7 +264,7 @@ def _no_shell(host: Host, batch: Batch, exchange: Exchange) -> RemoteError:
     said = (exchange.stdout + exchange.stderr).decode("utf-8", "replace").strip() or "(it said nothing)"
     if was_refused(batch, exchange.stdout):
         remember_refusal(host)
-        return refused(host, "; ".join(exchange.stderr.decode("utf-8", "replace").split("\n")[-2:]).strip("; "))
+        return refused(host, exchange.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2])
     if "sudo" in said:
         return SudoRefused(
             host.name,

@@ -59,7 +59,7 @@ class Supervisor:
         with self._turn:
             down = [spec for spec in MACHINES if not self._is_alive(spec.name)]
             if self._restored:
-                self._each(down, lambda spec: self.start(spec.name))
+                self._each(down, self._boot)
                 return
             self._prepare(say)
             if not self._snapshot.complete:
@@ -90,9 +90,7 @@ class Supervisor:
             spec = spec_of(host)
             if self._is_alive(host):
                 raise LabError(f"{host} is already running", advice=f"python -m lab crash {host}")
-            _require_ports([spec])
-            guest = self._launch(spec, Memory.PLAIN)
-            self._wait_for_boot(guest)
+            self._boot(spec)
 
     def clocks(self, *, correct: bool) -> dict[str, float]:
         """Offset of each running machine's clock in seconds (machine minus host), after setting it when `correct`."""
@@ -174,6 +172,10 @@ class Supervisor:
         guest.resume(self._snapshot.state(spec))
         guest.set_clock(timeout_s=RESTORE_TIMEOUT_S)
         self._wait_for(guest, "true", time.monotonic() + RESTORE_TIMEOUT_S)
+
+    def _boot(self, spec: MachineSpec) -> None:
+        _require_ports([spec])
+        self._wait_for_boot(self._launch(spec, Memory.PLAIN))
 
     def _launch(self, spec: MachineSpec, memory: Memory, snapshot: Snapshot | None = None) -> Guest:
         if self._closing:
