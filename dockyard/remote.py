@@ -46,8 +46,8 @@ __all__ = ["Command", "Completed", "Outputs", "close_all", "execs", "prepare", "
 log = logging.getLogger(__name__)
 
 GRACE_S = 60.0
-"""Added to the time limits of a batch before the controller gives up: sudo's check of a password takes seconds on a busy
-machine. A host that is gone is noticed long before (`dockyard.connections.QUIET_S`)."""
+"""Added to the time limits of a batch before the controller gives up: sudo's check of a password takes seconds on a
+busy machine. A host that is gone is noticed long before (`dockyard.connections.QUIET_S`)."""
 
 _NOT_FOUND = 127
 
