@@ -10,10 +10,11 @@ import argparse
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from nornir.core import Nornir
 
@@ -125,23 +126,27 @@ def _run_steps(arguments: argparse.Namespace, steps: Sequence[Step], report: Rep
         for number, step in enumerate(steps, 1):
             report.note(f"{number:2}  {type(step).__name__:9} {step.title}")
         return 0
-    with ExitStack() as stack:
-        nornir, topology = stack.enter_context(open_cluster(arguments.inventory))
-        catch_signals(nornir)
-        options = _options(arguments, topology)
-        journal = stack.enter_context(Journal(report.runbook))
-        lease = stack.enter_context(_lease(nornir, topology, report.runbook, options))
-        hold = lease.hold if lease else _never
-        engine = Engine(nornir, topology, options, report, journal, hold, ask_at_terminal)
-        engine.run(chosen)
-        journal.write("end", exit_code=0)
+    walk(arguments.inventory, partial(_options, arguments), lambda _: chosen, report)
     return 0
 
 
-def _lease(nornir: Nornir, topology: Topology, purpose: str, options: Options) -> Any:
-    if options.dry_run:
-        return nullcontext()
-    return Lease(nornir, topology.cluster.arbitrator, purpose)
+def walk(
+    inventory: str | None,
+    options_of: Callable[[Topology], Options],
+    steps_of: Callable[[Topology], Sequence[Step]],
+    report: Report,
+) -> None:
+    """Open the cluster, take the lease (not for a dry run), walk the steps, write the journal, close everything."""
+    with ExitStack() as stack:
+        nornir, topology = stack.enter_context(open_cluster(inventory))
+        catch_signals(nornir)
+        options, steps = options_of(topology), steps_of(topology)
+        journal = stack.enter_context(Journal(report.runbook))
+        hold = _never
+        if not options.dry_run:
+            hold = stack.enter_context(Lease(nornir, topology.cluster.arbitrator, report.runbook)).hold
+        Engine(nornir, topology, options, report, journal, hold, ask_at_terminal).run(steps)
+        journal.write("end", exit_code=0)
 
 
 def _never() -> None:

@@ -1,12 +1,14 @@
 """One run at a time changes the cluster: a lease on the arbitrator, with owner and expiry.
 
-The lease is a small file on the arbitrator, changed only under that host's lock and judged by that host's clock, so two
-laptops with wrong clocks still agree. It is renewed while the run lives. A run that was killed leaves a lease that ends
+The lease is a small file on the arbitrator, changed only under a lock of its own (a batch that changes the host holds
+another one, for longer than a renewal can wait) and judged by that host's clock, so two laptops with wrong clocks still
+agree. It is renewed while the run lives. A run that was killed leaves a lease that ends
 by itself after `TTL_S`; the same machine may take it over at once, because it can see that the old process is gone.
 """
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import shlex
@@ -30,31 +32,46 @@ RENEW_EVERY_S = 30
 _HELD = 75
 
 _HEAD = """\
-set -eu; path={path}; now=$(date +%s)
+set -eu; path={path}
+exec 8>>/run/dockyard.lease.lock; flock -w 10 8 || {{ echo "somebody else is asking for the lease" >&2; exit 1; }}
+now=$(date +%s)
 holder=; expires=0
 if [ -e "$path" ]; then
   holder=$(sed -n 's/^run=//p' "$path"); expires=$(sed -n 's/^expires=//p' "$path")
 fi
 case $expires in ''|*[!0-9]*) expires=0 ;; esac
 """
+_WRITE = """\
+printf '%s\\n' run={run} owner={owner} process={process} purpose={purpose} since="$since" expires=$((now + {ttl})) \\
+  >"$path.new"
+sync -- "$path.new"; mv -f -- "$path.new" "$path\""""
 _TAKE = (
     _HEAD
     + """\
-if [ -n "$holder" ] && [ "$holder" != {run} ] && [ "$holder" != {replaces} ] && [ "$expires" -gt "$now" ]; then
+if [ -n "$holder" ] && [ "$holder" != {replaces} ] && [ "$expires" -gt "$now" ]; then
   echo "now=$now"; cat -- "$path"; exit 75
 fi
-install -d -m 0755 -- "$(dirname -- "$path")"
-since=$now; [ "$holder" != {run} ] || since=$(sed -n 's/^since=//p' "$path")
-printf '%s\\n' run={run} owner={owner} process={process} purpose={purpose} since="$since" expires=$((now + {ttl})) \
-  >"$path.new"
-sync -- "$path.new"; mv -f -- "$path.new" "$path\""""
+install -d -m 0755 -- "$(dirname -- "$path")"; since=$now
+"""
+    + _WRITE
+)
+_RENEW = (
+    _HEAD
+    + """\
+[ "$holder" = {run} ] || {{ echo "somebody else took it"; exit 75; }}
+since=$(sed -n 's/^since=//p' "$path")
+"""
+    + _WRITE
 )
 _RELEASE = _HEAD + """[ "$holder" != {run} ] || rm -f -- "$path\""""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holder:
-    """Who holds the lease: ``process`` is ``<machine id>/<boot id>/<pid>/<start time>`` of the controller."""
+    """Who holds the lease: ``process`` is ``<machine>/<boot id>/<pid>/<start time>`` of the controller.
+
+    ``machine`` is its machine id and the inode of its pid namespace: a container cannot see who lives outside it.
+    """
 
     run: str
     owner: str
@@ -119,7 +136,8 @@ class Lease:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._keeper.join()
-        self._ask(_RELEASE.format(path=PATH, run=self._run))
+        with contextlib.suppress(DockyardError):  # what cannot be given back ends by itself
+            self._ask(_RELEASE.format(path=PATH, run=self._run))
 
     def hold(self) -> None:
         """Make sure, before a change, that the lease is still ours.
@@ -135,30 +153,35 @@ class Lease:
 
     def _keep(self) -> None:
         while not self._stop.wait(RENEW_EVERY_S):
-            try:
-                taken = self._take() is None
-            except DockyardError:
-                continue
-            if not taken:
-                self._renewed = float("-inf")
-                return
+            with contextlib.suppress(DockyardError):  # tried again; `hold` counts the time since the last success
+                if not self._renew():
+                    return
 
     def _take(self, replaces: str = "-") -> Holder | None:
         asked = monotonic()
-        script = _TAKE.format(
-            path=PATH,
-            run=self._run,
-            replaces=shlex.quote(replaces),
-            owner=shlex.quote(f"{getpass.getuser()}@{socket.gethostname()}"),
-            process=shlex.quote(_this_process()),
-            purpose=shlex.quote(self._purpose),
-            ttl=TTL_S,
-        )
-        refused = self._ask(script)
+        refused = self._ask(self._filled(_TAKE, replaces=shlex.quote(replaces)))
         if refused:
             return Holder.of(refused)
         self._renewed = asked
         return None
+
+    def _renew(self) -> bool:
+        """Whether the lease is still ours; one that was lost is not taken again, as others may have changed things."""
+        asked = monotonic()
+        lost = bool(self._ask(self._filled(_RENEW)))
+        self._renewed = float("-inf") if lost else asked
+        return not lost
+
+    def _filled(self, script: str, **more: str) -> str:
+        return script.format(
+            path=PATH,
+            run=self._run,
+            owner=shlex.quote(f"{getpass.getuser()}@{socket.gethostname()}"),
+            process=shlex.quote(_this_process()),
+            purpose=shlex.quote(self._purpose),
+            ttl=TTL_S,
+            **more,
+        )
 
     def _ask(self, script: str) -> str:
         answer = self._nornir.run(task=_ask, script=script, on_failed=True)[self._arbitrator]
@@ -168,16 +191,16 @@ class Lease:
 
 
 def _ask(task: Task, script: str) -> Result:
-    """Run one script under the host's lock; ``result`` is what it printed when it refused, else empty."""
+    """Run one script; ``result`` is what it printed when it refused, else empty."""
     command = Command(name="lease", argv=("sh", "-c", script), accepts=frozenset({0, _HELD}))
-    completed = run(task, [command], exclusive=True)["lease"]
+    completed = run(task, [command])["lease"]
     if completed.exit_code not in command.accepts:
         raise CommandFailed(task.host.name, ("lease",), completed.exit_code, completed.stderr)
     return Result(host=task.host, result=completed.stdout if completed.exit_code == _HELD else "")
 
 
 def _this_process() -> str:
-    machine = _first_line("/etc/machine-id") or socket.gethostname()
+    machine = f"{_first_line('/etc/machine-id') or socket.gethostname()}:{Path('/proc/self/ns/pid').stat().st_ino}"
     return f"{machine}/{_first_line('/proc/sys/kernel/random/boot_id')}/{os.getpid()}/{_start_time(os.getpid())}"
 
 

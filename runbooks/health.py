@@ -21,6 +21,7 @@ from dockyard.findings import Finding, by_cause
 from dockyard.observe import Domain, Observed, sweep
 from dockyard.report import Report
 from dockyard.topology import Topology
+from dockyard.unseen import once
 from tasks import hosts_file, machine, wireguard
 
 DOMAINS: list[Domain[Any]] = [machine.MACHINE, wireguard.WIREGUARD, hosts_file.NAMES, wireguard.REACH]
@@ -64,7 +65,7 @@ def show(nornir: Nornir, topology: Topology, report: Report) -> int:
 
 def all_findings(topology: Topology, observed: Observed) -> list[Finding]:
     """What all checks say, each thing once."""
-    return by_cause(dict.fromkeys(finding for check in CHECKS for finding in check(topology, observed)))
+    return by_cause(once(finding for check in CHECKS for finding in check(topology, observed)))
 
 
 def exit_code(findings: Sequence[Finding]) -> int:

@@ -16,17 +16,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
-from dockyard.cli import ask_at_terminal, catch_signals, guarded, parser
-from dockyard.cluster import open_cluster
-from dockyard.journal import Journal
-from dockyard.lease import Lease
+from dockyard.cli import guarded, parser, walk
 from dockyard.observe import Domain
 from dockyard.report import Report
-from dockyard.runbook import Converge, Engine, Gate, Options, Step, Wait
+from dockyard.runbook import Converge, Gate, Options, Step, Wait
+from dockyard.topology import Topology
 from tasks import wireguard
 
 SEES = [wireguard.WIREGUARD]
@@ -46,20 +43,11 @@ def main() -> int:
 
 
 def _rotate(arguments: argparse.Namespace, report: Report) -> int:
-    with ExitStack() as stack:
-        nornir, topology = stack.enter_context(open_cluster(arguments.inventory))
-        catch_signals(nornir)
-        hosts = [topology.host(name).name for name in arguments.hosts or topology.hosts]
-        journal = stack.enter_context(Journal(report.runbook))
-        options = Options(dry_run=arguments.dry_run, yes=arguments.yes)
-        lease = (
-            None
-            if arguments.dry_run
-            else stack.enter_context(Lease(nornir, topology.cluster.arbitrator, report.runbook))
-        )
-        hold = lease.hold if lease else lambda: None
-        Engine(nornir, topology, options, report, journal, hold, ask_at_terminal).run(steps(hosts))
-        journal.write("end", exit_code=0)
+    def steps_of(topology: Topology) -> list[Step]:
+        return steps([topology.host(name).name for name in arguments.hosts or topology.hosts])
+
+    options = Options(dry_run=arguments.dry_run, yes=arguments.yes)
+    walk(arguments.inventory, lambda _: options, steps_of, report)
     return 0
 
 

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
+from pathlib import Path
 
 import pytest
 
-from dockyard.lease import Holder, _this_process
+from dockyard.lease import _RELEASE, _RENEW, _TAKE, Holder, _this_process
 
 REFUSAL = """\
 now=1000
@@ -53,3 +55,47 @@ def test_a_holder_is_gone_only_when_this_machine_can_see_it(
 
 def test_the_process_is_named_by_its_pid_and_start() -> None:
     assert _this_process().split("/")[2] == str(os.getpid())
+
+
+SCRIPTS = {"take": _TAKE, "renew": _RENEW, "release": _RELEASE}
+
+
+def arbitrator(folder: Path, verb: str, run: str, *, replaces: str = "-", ttl: int = 120) -> str:
+    """What the arbitrator's own shell says to one request; empty when it agrees."""
+    path = folder / "lib" / "lease"
+    values = {"owner": "ada@laptop", "process": "m/b/1/2", "purpose": "test", "ttl": ttl, "replaces": replaces}
+    script = SCRIPTS[verb].format(path=path, run=run, **values).replace("/run/dockyard.lease.lock", f"{folder}/lock")
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode in {0, 75}, done.stderr
+    assert (done.returncode == 75) == bool(done.stdout)
+    return done.stdout
+
+
+def test_one_run_holds_the_lease_until_it_gives_it_back(tmp_path: Path) -> None:
+    assert arbitrator(tmp_path, "take", "one") == ""
+    assert Holder.of(arbitrator(tmp_path, "take", "two")).run == "one"
+    assert arbitrator(tmp_path, "renew", "one") == ""
+    assert arbitrator(tmp_path, "release", "two") == ""
+    assert Holder.of(arbitrator(tmp_path, "take", "two")).run == "one"
+    assert arbitrator(tmp_path, "release", "one") == ""
+    assert arbitrator(tmp_path, "take", "two") == ""
+
+
+def test_a_lease_that_ran_out_is_free_and_is_not_renewed_behind_the_new_holder(tmp_path: Path) -> None:
+    assert arbitrator(tmp_path, "take", "one", ttl=0) == ""
+    assert arbitrator(tmp_path, "take", "two") == ""
+    assert arbitrator(tmp_path, "renew", "one") != ""
+    assert arbitrator(tmp_path, "release", "two") == ""
+    assert arbitrator(tmp_path, "renew", "one") != "", "somebody else may have changed things in between"
+
+
+def test_a_dead_holder_is_replaced_only_while_it_is_the_holder(tmp_path: Path) -> None:
+    assert arbitrator(tmp_path, "take", "dead") == ""
+    assert arbitrator(tmp_path, "take", "one", replaces="dead") == ""
+    assert Holder.of(arbitrator(tmp_path, "take", "two", replaces="dead")).run == "one"
+
+
+def test_a_torn_lease_blocks_nobody(tmp_path: Path) -> None:
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "lease").write_text("run=\nexpires=soon\n")
+    assert arbitrator(tmp_path, "take", "one") == ""
