@@ -55,7 +55,8 @@ class WriteFile:
 
     ``validate`` is a command that must succeed before the rename; ``{}`` in it stands for the new file, which has
     the final base name (``wg-quick strip`` and others insist on it) in a directory of its own.
-    The write ends with fsync of file and directory. Symbolic links are followed, so that the link stays.
+    A file that is no longer as it was seen is left alone (exit code 75). The write ends with fsync of file and
+    directory. Symbolic links are followed, so that the link stays.
     """
 
     path: str
@@ -101,6 +102,7 @@ class WriteFile:
         script = _WRITE.format(
             path=shlex.quote(self.path),
             digest=hashlib.sha256(data).hexdigest(),
+            seen=self.seen.digest,
             owner=shlex.quote(f"{self.owner}:{self.group}"),
             mode=f"{self.mode:04o}",
             validate=" ".join('"$new"' if word == "{}" else shlex.quote(word) for word in self.validate) or ":",
@@ -121,6 +123,11 @@ cat >"$new"
 set -- $(sha256sum <"$new"); [ "$1" = {digest} ] || {{ echo "the content arrived incomplete" >&2; exit 74; }}
 chown -- {owner} "$new"; chmod -- {mode} "$new"
 {validate} >/dev/null
+seen={seen}
+if [ -n "$seen" ]; then
+  set -- absent; [ ! -e "$path" ] || set -- $(sha256sum <"$path")
+  [ "$1" = "$seen" ] || {{ echo "somebody else changed it in the meantime; it was left alone" >&2; exit 75; }}
+fi
 sync -- "$new"; mv -f -T -- "$new" "$path"; sync -- "$folder\""""
 
 

@@ -22,12 +22,19 @@ from dockyard.cluster import open_cluster
 from dockyard.errors import DockyardError, Refused, UsageError
 from dockyard.journal import Journal
 from dockyard.lease import Lease
-from dockyard.remote import close_all
+from dockyard.remote import close_all, stopping
 from dockyard.report import Report
 from dockyard.runbook import Engine, Options, Step
+from dockyard.sudo import ask_before
 from dockyard.topology import Topology
 
 EXIT_CODES = __doc__.partition("\n\n")[2] if __doc__ else ""
+
+
+AFTER_INTERRUPT = (
+    "Changes that were already sent run to their end on their hosts; no new ones were sent. "
+    "Look with runbooks/health.py; runs that converge can simply be started again."
+)
 
 
 class Interrupted(BaseException):
@@ -73,22 +80,34 @@ def guarded(arguments: argparse.Namespace, body: Callable[[Report], int]) -> int
     except DockyardError as raised:
         code, error = raised.exit_code, raised
     except Interrupted as stopped:
-        code = stopped.exit_code
-        error = DockyardError(f"interrupted by {stopped}", advice="Nothing is half done. Run the same command again.")
+        code, error = stopped.exit_code, DockyardError(f"interrupted by {stopped}", advice=AFTER_INTERRUPT)
     except KeyboardInterrupt:
-        code, error = 130, DockyardError("interrupted", advice="Nothing is half done. Run the same command again.")
+        code, error = 130, DockyardError("interrupted before anything was sent")
+    except Exception as bug:
+        report.finish(1, DockyardError(f"{type(bug).__name__}: {bug}", advice="This is a mistake in Dockyard itself."))
+        raise
     report.finish(code, error)
     return code
 
 
-def catch_signals(nornir: Nornir) -> None:
-    """On SIGINT, SIGTERM and SIGHUP close all connections first (so that no thread waits), then raise `Interrupted`."""
+def make_ready(nornir: Nornir, topology: Topology) -> None:
+    """Ask for a sudo password now, while nobody waits; from then on signals end the run in good order.
+
+    The first SIGINT, SIGTERM or SIGHUP stops further changes from being sent, closes all connections (so that no thread
+    waits for an answer) and raises `Interrupted`. Later ones are ignored while the lease is given back.
+    """
+    if sys.stdin.isatty():
+        ask_before(topology.hosts.values())
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def stop(number: int, _: FrameType | None) -> None:
+        for other in signals:
+            signal.signal(other, signal.SIG_IGN)
+        stopping.set()
         close_all(nornir)
         raise Interrupted(number)
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in signals:
         signal.signal(number, stop)
 
 
@@ -111,7 +130,7 @@ def ask_at_terminal(question: str) -> str:
 def _add_step_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("--dry-run", action="store_true", help="show what would be done, change nothing")
     made.add_argument("--yes", action="store_true", help="do not ask before changes")
-    made.add_argument("--limit", metavar="HOST[,HOST]", default="", help="change only these hosts")
+    made.add_argument("--limit", metavar="HOST[,HOST]", help="change only these hosts")
     made.add_argument("--only", metavar="STEP", action="append", help="only this step (number or part of its title)")
     made.add_argument("--from", metavar="STEP", dest="start", help="begin at this step (number or part of its title)")
     made.add_argument("--list", action="store_true", help="list the steps and stop")
@@ -121,6 +140,8 @@ def _add_step_options(made: argparse.ArgumentParser) -> None:
 
 
 def _run_steps(arguments: argparse.Namespace, steps: Sequence[Step], report: Report) -> int:
+    if arguments.json and not (arguments.yes or arguments.dry_run or arguments.list):
+        raise UsageError("--json shows nothing to confirm", advice="Give --yes or --dry-run with it.")
     chosen = select(steps, arguments.only or [], arguments.start)
     if arguments.list:
         for number, step in enumerate(steps, 1):
@@ -139,7 +160,7 @@ def walk(
     """Open the cluster, take the lease (not for a dry run), walk the steps, write the journal, close everything."""
     with ExitStack() as stack:
         nornir, topology = stack.enter_context(open_cluster(inventory))
-        catch_signals(nornir)
+        make_ready(nornir, topology)
         options, steps = options_of(topology), steps_of(topology)
         journal = stack.enter_context(Journal(report.runbook))
         hold = _never
@@ -154,11 +175,12 @@ def _never() -> None:
 
 
 def _options(arguments: argparse.Namespace, topology: Topology) -> Options:
-    limit = frozenset(filter(None, arguments.limit.split(",")))
-    unknown = sorted(limit - set(topology.hosts))
+    limit = None if arguments.limit is None else frozenset(arguments.limit.split(","))
+    unknown = sorted((limit or frozenset()) - set(topology.hosts))
     if unknown:
         raise UsageError(
-            f"--limit: no such host: {', '.join(unknown)}", advice=f"The hosts are: {', '.join(topology.hosts)}"
+            f"--limit: no such host: {', '.join(map(repr, unknown))}",
+            advice=f"The hosts are: {', '.join(topology.hosts)}",
         )
     return Options(dry_run=arguments.dry_run, yes=arguments.yes, limit=limit, destroy=frozenset(arguments.destroy))
 
@@ -171,7 +193,10 @@ def select(steps: Sequence[Step], only: Sequence[str], start: str | None) -> lis
     """
     first = _position(steps, start) if start else 0
     wanted = {_position(steps, text) for text in only}
-    return [step for at, step in enumerate(steps) if at >= first and (not only or at in wanted)]
+    chosen = [step for at, step in enumerate(steps) if at >= first and (not only or at in wanted)]
+    if not chosen:
+        raise UsageError("--from and --only together leave no step", advice="See --list for the steps.")
+    return chosen
 
 
 def _position(steps: Sequence[Step], text: str) -> int:

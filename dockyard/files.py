@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 from dataclasses import dataclass
 
 from dockyard.errors import ParseError
 from dockyard.remote import Command, Outputs
 
-_ABSENT = "absent\n"
+ABSENT = "absent"
 _READ = """\
 if [ -e {path} ] || [ -L {path} ]; then
   stat -L -c '%F|%a|%U|%G|%.9Y' -- {path} && if [ -f {path} ]; then cat -- {path}; fi
@@ -22,6 +23,7 @@ class FileState:
     """One path on one host.
 
     ``kind`` is what stat(1) calls it (``regular file``, ``directory`` ...) or ``""`` when there is nothing.
+    ``digest`` (SHA-256 of the content, or ``absent``) lets a change notice that somebody else was quicker; ``""`` not.
     ``content`` is text with surrogate escapes, so that bytes which are not UTF-8 survive a round trip.
     """
 
@@ -32,6 +34,7 @@ class FileState:
     group: str = ""
     mtime_ns: int = 0
     content: str = ""
+    digest: str = ""
 
     @property
     def exists(self) -> bool:
@@ -46,8 +49,8 @@ class FileState:
             ParseError: stat(1) answered in a form that we do not know.
         """
         text = outputs.text(_name(path))
-        if text == _ABSENT:
-            return cls(path=path)
+        if text == f"{ABSENT}\n":
+            return cls(path=path, digest=ABSENT)
         head, newline, content = text.partition("\n")
         fields = head.split("|")
         if not newline or len(fields) != 5:
@@ -61,6 +64,7 @@ class FileState:
             group=group,
             mtime_ns=int(mtime.replace(".", "")),
             content=content,
+            digest=hashlib.sha256(content.encode("utf-8", "surrogateescape")).hexdigest(),
         )
 
 

@@ -91,7 +91,6 @@ class Batch:
     """Commands with the random word that frames their answers."""
 
     commands: tuple[Command, ...]
-    stop_at_failure: bool = False
     exclusive: bool = False
     nonce: str = field(default_factory=lambda: os.urandom(12).hex())
 
@@ -128,7 +127,7 @@ class Batch:
     def _step(self, number: int, command: Command) -> list[str]:
         words = ("timeout", "-k", f"{KILL_AFTER_S}", f"{command.timeout_s:g}", *command.argv)
         accepts = "|".join(str(code) for code in sorted(command.accepts)) or "none"
-        stop = f"case $rc in {accepts}) ;; *) finish; return ;; esac\n" if self.stop_at_failure or command.vital else ""
+        stop = f"case $rc in {accepts}) ;; *) finish; return ;; esac\n" if command.vital else ""
         return ["now; began=$now\n", _fed(shlex.join(words), command.stdin), f"frame {number} $?\n", stop]
 
     def read(self, stdout: bytes, stderr: bytes) -> Answer:

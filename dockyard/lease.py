@@ -17,7 +17,6 @@ import threading
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic
 from typing import Self
 
 from nornir.core import Nornir
@@ -94,13 +93,13 @@ class Holder:
             expires_in_s=int(lines["expires"]) - now,
         )
 
-    def is_gone(self, here: str) -> bool:
-        """True when the holder ran on this very machine and its process is no more."""
+    def is_gone(self, here: str, owner: str) -> bool:
+        """True when the holder was started by ``owner`` on this very machine and its process is no more."""
         machine, boot, pid, started = self.process.split("/")
         our_machine, our_boot, _, _ = here.split("/")
-        if machine != our_machine:
+        if (machine, self.owner) != (our_machine, owner):
             return False
-        return boot != our_boot or _start_time(int(pid)) != started
+        return boot != our_boot or not _is_alive(int(pid), started)
 
 
 class Lease:
@@ -116,13 +115,12 @@ class Lease:
         self._arbitrator = arbitrator
         self._purpose = purpose
         self._run = uuid.uuid4().hex
-        self._renewed = 0.0
         self._stop = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="lease", daemon=True)
 
     def __enter__(self) -> Self:
         holder = self._take()
-        if holder is not None and holder.is_gone(_this_process()):
+        if holder is not None and holder.is_gone(_this_process(), _owner()):
             holder = self._take(replaces=holder.run)
         if holder is not None:
             raise LeaseHeld(
@@ -135,48 +133,41 @@ class Lease:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._keeper.join()
+        self._keeper.join(timeout=RENEW_EVERY_S)
         with contextlib.suppress(DockyardError):  # what cannot be given back ends by itself
             self._ask(_RELEASE.format(path=PATH, run=self._run))
 
     def hold(self) -> None:
-        """Make sure, before a change, that the lease is still ours.
+        """Make sure, before a change, that the lease is still ours, by renewing it at the arbitrator.
 
         Raises:
-            StepFailed: it could not be renewed in time, so another run may have it by now.
+            StepFailed: another run has it, or had it in between.
+            RemoteError: the arbitrator cannot be asked.
         """
-        if monotonic() - self._renewed > TTL_S - RENEW_EVERY_S:
+        if not self._renew():
             raise StepFailed(
-                f"the lease on {self._arbitrator} was lost: it could not be renewed in time, or another run took it",
-                advice="Nothing more was changed. Mend the connection to the arbitrator and run again.",
+                f"the lease on {self._arbitrator} was lost to another run",
+                advice="Nothing more was changed. Look at what the other run did, then run again.",
             )
 
     def _keep(self) -> None:
         while not self._stop.wait(RENEW_EVERY_S):
-            with contextlib.suppress(DockyardError):  # tried again; `hold` counts the time since the last success
-                if not self._renew():
-                    return
+            with contextlib.suppress(DockyardError):  # tried again in time; `hold` asks before every change
+                self._renew()
 
     def _take(self, replaces: str = "-") -> Holder | None:
-        asked = monotonic()
         refused = self._ask(self._filled(_TAKE, replaces=shlex.quote(replaces)))
-        if refused:
-            return Holder.of(refused)
-        self._renewed = asked
-        return None
+        return Holder.of(refused) if refused else None
 
     def _renew(self) -> bool:
         """Whether the lease is still ours; one that was lost is not taken again, as others may have changed things."""
-        asked = monotonic()
-        lost = bool(self._ask(self._filled(_RENEW)))
-        self._renewed = float("-inf") if lost else asked
-        return not lost
+        return not self._ask(self._filled(_RENEW))
 
     def _filled(self, script: str, **more: str) -> str:
         return script.format(
             path=PATH,
             run=self._run,
-            owner=shlex.quote(f"{getpass.getuser()}@{socket.gethostname()}"),
+            owner=shlex.quote(_owner()),
             process=shlex.quote(_this_process()),
             purpose=shlex.quote(self._purpose),
             ttl=TTL_S,
@@ -199,8 +190,27 @@ def _ask(task: Task, script: str) -> Result:
     return Result(host=task.host, result=completed.stdout if completed.exit_code == _HELD else "")
 
 
+def _owner() -> str:
+    return f"{getpass.getuser()}@{socket.gethostname()}"
+
+
+def _is_alive(pid: int, started: str) -> bool:
+    """Whether the process still is; one that may not be looked at (proc(5), hidepid) counts as alive."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return _start_time(pid) in {started, ""}
+
+
 def _this_process() -> str:
-    machine = f"{_first_line('/etc/machine-id') or socket.gethostname()}:{Path('/proc/self/ns/pid').stat().st_ino}"
+    try:
+        namespace = Path("/proc/self/ns/pid").stat().st_ino
+    except OSError:  # a controller without /proc
+        namespace = 0
+    machine = f"{_first_line('/etc/machine-id') or socket.gethostname()}:{namespace}"
     return f"{machine}/{_first_line('/proc/sys/kernel/random/boot_id')}/{os.getpid()}/{_start_time(os.getpid())}"
 
 

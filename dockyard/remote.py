@@ -54,6 +54,9 @@ _NOT_FOUND = 127
 execs: Counter[str] = Counter()
 """How many execs each host (by name) has seen from this process."""
 
+stopping = threading.Event()
+"""Set when this process was asked to stop: from then on no exclusive batch is sent any more."""
+
 _opening: dict[str, threading.Lock] = {}
 _opening_guard = threading.Lock()
 _importing = threading.Lock()
@@ -62,7 +65,7 @@ _importing = threading.Lock()
 class Outputs(Mapping[str, Completed]):
     """The answers of one host by command name; ``sent_at`` and ``received_at`` are ``time.time()`` of the controller.
 
-    A command that was not run because an earlier one failed (``vital``, ``stop_at_failure``) is absent.
+    A command that was not run because an earlier one failed (``vital``) is absent.
     """
 
     def __init__(
@@ -119,7 +122,6 @@ def run(
     task: Task,
     commands: Sequence[Command],
     *,
-    stop_at_failure: bool = False,
     exclusive: bool = False,
     secret: bool = False,
 ) -> Outputs:
@@ -128,7 +130,6 @@ def run(
     Args:
         task: the task of one host, from Nornir.
         commands: what to run; their names are the keys of the answer.
-        stop_at_failure: take every command for a vital one: what follows the first that fails is not run.
         exclusive: hold the host's lock (`LOCK`) for the whole batch, and let it run to its end even when this
             process dies; a second one waits up to 30 s.
         secret: the commands hold secrets: nothing of them goes into an argument list on the host.
@@ -140,9 +141,11 @@ def run(
         RemoteError: another batch holds the lock.
     """
     host = _target(task)
-    batch = Batch(tuple(commands), stop_at_failure=stop_at_failure, exclusive=exclusive)
+    batch = Batch(tuple(commands), exclusive=exclusive)
     wrapped = _request(host, batch, hidden=secret)
     connection = _connected(task, host)
+    if exclusive and stopping.is_set():
+        raise Unreachable(host.name, "nothing was sent, as this run was interrupted")
     execs[host.name] += 1
     sent_at = time.time()
     exchange = connection.exchange(wrapped, batch.end, batch.limit_s + GRACE_S)

@@ -81,11 +81,12 @@ class Report:
         self.steps.append(StepRecord(title))
         self.console.print(f"[bold][{number}/{count}] {_escaped(title)}[/bold]")
 
-    def step_ended(self) -> None:
+    def step_ended(self, unchanged: str) -> None:
+        """Close the step; ``unchanged`` is what is said when nothing was planned or done."""
         step = self.steps[-1]
         step.status = "changed" if step.applied else "planned" if step.planned else "unchanged"
         if step.status == "unchanged":
-            self.console.print("  [green]nothing to do[/green]")
+            self.console.print(f"  [green]{unchanged}[/green]")
 
     def planned(self, plans: Sequence[HostPlan]) -> None:
         self.steps[-1].planned = list(plans)

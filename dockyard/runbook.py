@@ -20,7 +20,7 @@ from nornir.core import Nornir
 
 from dockyard import change
 from dockyard.change import Change, Plan
-from dockyard.errors import DockyardError, NotObserved, Refused, StepFailed
+from dockyard.errors import DockyardError, NotObserved, Refused, StepFailed, Unreachable, UsageError
 from dockyard.findings import Finding, by_cause
 from dockyard.journal import Journal
 from dockyard.observe import Domain, Observed, probes_of, read_all, sweep
@@ -48,6 +48,7 @@ class Converge:
 
     ``each`` says that every host's changes depend on that host alone, so that one unreachable host keeps nobody else
     back. Without it the plan needs to have seen all hosts, and the step is refused when one is missing.
+    ``together`` says that the changes of several hosts belong together: ``--limit`` may not tear them apart.
     """
 
     title: str
@@ -55,6 +56,7 @@ class Converge:
     sees: Sequence[Domain[Any]]
     on: Role | None = None
     each: bool = False
+    together: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +76,11 @@ Step = Gate | Converge | Wait
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What the command line asked for."""
+    """What the command line asked for. ``limit`` are the hosts that may be changed; None is all of them."""
 
     dry_run: bool = False
     yes: bool = False
-    limit: frozenset[str] = frozenset()
+    limit: frozenset[str] | None = None
     destroy: frozenset[str] = frozenset()
 
 
@@ -114,7 +116,7 @@ class Engine:
                 self._walk(step)
             except NotObserved as error:
                 raise _with_alternatives(error, steps[number:]) from error
-            self.report.step_ended()
+            self.report.step_ended("nothing to do" if isinstance(step, Converge) else "yes")
         if self.left_out:
             raise _unreached(self.left_out)
 
@@ -137,13 +139,10 @@ class Engine:
             self.report.note(f"{len(findings)} findings now, before anything that is planned above has been done")
             return
         self.report.findings(findings)
-        if not findings:
-            return
-        if self.options.dry_run:
-            self.report.note("A real run would stop here.")
-        elif all(finding.unseen for finding in findings):
-            raise NotObserved(findings[0].host, findings[0].evidence, advice=findings[0].advice)
-        else:
+        unseen = [finding for finding in findings if finding.unseen]
+        if unseen:
+            raise NotObserved(unseen[0].host, unseen[0].evidence, advice=unseen[0].advice)
+        if findings:
             raise StepFailed(f"{len(findings)} findings", advice=findings[0].advice)
 
     def _wait(self, step: Wait) -> None:
@@ -160,7 +159,7 @@ class Engine:
         if missing and not step.each:
             host, error = next(iter(missing.items()))
             raise NotObserved(host, f"this step needs to see every host: {error}", advice=error.advice)
-        plan = self._within_limit(step.plan(self.topology, self.seen))
+        plan = self._within_limit(step, step.plan(self.topology, self.seen))
         self.report.planned(_shown(plan))
         self.journal.write("plan", plan={host: [change.diff() for change in changes] for host, changes in plan.items()})
         if plan and not self.options.dry_run:
@@ -168,9 +167,16 @@ class Engine:
             self._apply(step, plan)
         self.left_out.update(missing)
 
-    def _within_limit(self, plan: Plan) -> dict[str, Sequence[Change]]:
-        limit = self.options.limit or frozenset(self.topology.hosts)
-        return {host: changes for host, changes in plan.items() if changes and host in limit}
+    def _within_limit(self, step: Converge, plan: Plan) -> dict[str, Sequence[Change]]:
+        limit = self.options.limit
+        wanted = {host: changes for host, changes in plan.items() if changes}
+        left = {host: changes for host, changes in wanted.items() if limit is None or host in limit}
+        if step.together and left and left != wanted:
+            raise UsageError(
+                f"{', '.join(left)} cannot be changed without {', '.join(host for host in wanted if host not in left)}",
+                advice="Nothing was done in this step. Give --limit all of them, or leave it out.",
+            )
+        return left
 
     def _observe(self, step: Step) -> dict[str, DockyardError]:
         """Look at the hosts of the step; returns why some could not be seen."""
@@ -184,8 +190,9 @@ class Engine:
     def _scope(self, step: Step) -> list[str]:
         hosts = self.topology.with_role(step.on) if step.on else self.topology.hosts.values()
         names = [host.name for host in hosts]
-        alone = isinstance(step, Converge) and step.each and self.options.limit
-        return [name for name in names if name in self.options.limit] if alone else names
+        if self.options.limit is None or not (isinstance(step, Converge) and step.each):
+            return names
+        return [name for name in names if name in self.options.limit]
 
     def _confirm(self, plan: Plan) -> None:
         doomed = {change.destroys for changes in plan.values() for change in changes if change.destroys}
@@ -226,7 +233,11 @@ class Engine:
         return lambda name: probes_of(step.sees, self.topology, self.topology.host(name))
 
     def _verify(self, step: Converge, plan: Plan) -> None:
-        left = self._within_limit(step.plan(self.topology, self.seen))
+        """The same plan must be empty now; raises StepFailed, or NotObserved when a host can no longer be read."""
+        for host in plan:
+            for domain in step.sees:
+                self.seen.of(domain, host)
+        left = self._within_limit(step, step.plan(self.topology, self.seen))
         again = {host: changes for host, changes in left.items() if host in plan}
         if again:
             self.report.planned(_shown(again))
@@ -262,6 +273,8 @@ def _raise_first(failures: dict[str, BaseException | None]) -> None:
             raise error
     if len(errors) == 1:
         raise errors[0]
+    if errors and all(isinstance(error, Unreachable) for error in errors):
+        raise Unreachable(", ".join(failures), "did not answer to the end", advice=str(errors[0]))
     if errors:
         raise StepFailed(
             "\n".join(map(str, errors)), advice="Each host stopped at its first failure; run again after mending."

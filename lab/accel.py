@@ -30,7 +30,7 @@ _INSTALL = (
 
 
 def qemu_version() -> str:
-    """Return QEMU's version; raises LabError when it is missing or one that crashes such guests (before 8)."""
+    """Return QEMU's version; raises LabError when it is missing or one that crashes such guests (before 10)."""
     if not shutil.which(PROGRAM) or not shutil.which("qemu-img"):
         raise LabError("QEMU is not installed", advice=_INSTALL)
     text = subprocess.run([PROGRAM, "--version"], capture_output=True, text=True, check=True).stdout

@@ -15,7 +15,7 @@ from typing import Any
 
 from nornir.core import Nornir
 
-from dockyard.cli import catch_signals, guarded, parser
+from dockyard.cli import guarded, make_ready, parser
 from dockyard.cluster import open_cluster
 from dockyard.findings import Finding, by_cause
 from dockyard.observe import Domain, Observed, sweep
@@ -42,7 +42,7 @@ def main() -> int:
 
 def _health(arguments: argparse.Namespace, report: Report) -> int:
     with open_cluster(arguments.inventory) as (nornir, topology):
-        catch_signals(nornir)
+        make_ready(nornir, topology)
         while arguments.watch is not None:
             page = report.next_page()
             code = show(nornir, topology, page)

@@ -17,7 +17,7 @@ STEPS: list[Step] = [
     Converge("Install the tools that are missing", machine.plan_tools, [machine.MACHINE], each=True),
     Gate("Clocks, disks and tools are in order", machine.check_machine, [machine.MACHINE]),
     Converge("Give every host a private key of its own", wireguard.plan_keys, [wireguard.WIREGUARD], each=True),
-    Converge("Give every pair a preshared key", wireguard.plan_preshared_keys, [wireguard.WIREGUARD]),
+    Converge("Give every pair a preshared key", wireguard.plan_preshared_keys, [wireguard.WIREGUARD], together=True),
     Converge("Write the interface files", wireguard.plan_interface, [wireguard.WIREGUARD]),
     Converge("Bring the interfaces in line, tunnels stay", wireguard.plan_running, [wireguard.WIREGUARD]),
     Converge("Write the names into /etc/hosts", hosts_file.plan_hosts_file, [hosts_file.NAMES], each=True),

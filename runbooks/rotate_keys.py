@@ -59,10 +59,15 @@ def steps(hosts: Sequence[str]) -> list[Step]:
 
 def _one(host: str) -> list[Step]:
     return [
-        Converge(f"Make a new key on {host}", partial(wireguard.plan_new_key, host=host), SEES),
-        Converge(f"Change over to the new key of {host} everywhere", partial(wireguard.plan_swap, host=host), SEES),
+        Converge(f"Make a new key on {host}", partial(wireguard.plan_new_key, host=host), SEES, together=True),
+        Converge(
+            f"Change over to the new key of {host} everywhere",
+            partial(wireguard.plan_swap, host=host),
+            SEES,
+            together=True,
+        ),
         Wait(f"The new key of {host} works in all directions", wireguard.check_mesh, ALL, timeout_s=90),
-        Converge(f"Keep the new key of {host}", wireguard.plan_settle, SEES),
+        Converge(f"Keep the new key of {host}", wireguard.plan_settle, SEES, together=True),
     ]
 
 

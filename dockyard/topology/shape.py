@@ -15,6 +15,7 @@ from enum import StrEnum
 from functools import cache
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
+from string import Template
 from types import MappingProxyType, NoneType, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 T = TypeVar("T", bound="DataclassInstance")
+XDG = {"XDG_CACHE_HOME": "~/.cache", "XDG_CONFIG_HOME": "~/.config", "XDG_STATE_HOME": "~/.local/state"}
+"""What these variables mean in a path when they are not set (XDG Base Directory Specification)."""
+
 _WORDS = {
     "int": "a whole number",
     "float": "a number",
@@ -195,7 +199,7 @@ def _network(text: str) -> IPv4Network:
 
 
 def _path(text: str) -> Path:
-    path = Path(os.path.expandvars(text))
+    path = Path(Template(text).safe_substitute(XDG | os.environ))
     try:
         path = path.expanduser()
     except RuntimeError as error:

@@ -34,14 +34,14 @@ def replace_in(path: Path, old: str, new: str) -> None:
 
 def pin_elsewhere(inventory: Path, known: Path) -> None:
     for name in ("hosts.yaml", "defaults.yaml"):
-        replace_in(inventory / name, "~/.cache/dockyard/lab/known_hosts", str(known))
+        replace_in(inventory / name, "$XDG_CACHE_HOME/dockyard/lab/known_hosts", str(known))
 
 
 def test_a_wrong_sudo_password_is_tried_once(meshed: Lab, runbooks: Runbooks, inventory: Path, tmp_path: Path) -> None:
     wrong = tmp_path / "password"
     wrong.touch(mode=0o600)
     wrong.write_text("wrong\n")
-    replace_in(inventory / "hosts.yaml", "~/.cache/dockyard/lab/sudo_password", str(wrong))
+    replace_in(inventory / "hosts.yaml", "$XDG_CACHE_HOME/dockyard/lab/sudo_password", str(wrong))
     count = "journalctl -q -t sudo --grep 'incorrect password|authentication failure' | wc -l"
     before = int(meshed["dock-edge"].succeed(count, sudo=True))
     ran = runbooks.run("phase1_baseline", *NAMES, "--inventory", str(inventory))

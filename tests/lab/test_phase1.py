@@ -6,6 +6,7 @@ import contextlib
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,13 +14,13 @@ from pathlib import Path
 import pytest
 
 from lab import Lab
-from tests.lab.conftest import HOSTS, Runbooks
+from tests.lab.conftest import HOSTS, ROOT, Runbooks
 
 HASH_OF_ETC = "find /etc -xdev -type f -exec sha256sum {} + | sort -k2 | sha256sum"
 FILES = "/etc/hosts /etc/wireguard /etc/systemd/system /usr/local/lib/dockyard"
 MTIMES = f"find {FILES} -type f -printf '%p %T@ %s\\n' | sort"
-EMPTY = f"find {FILES} -type f -size 0"
-LEFTOVERS = f"find {FILES} -name '.dockyard.*' -o -type f -size 0"
+EMPTY = f"flock -w 60 /run/dockyard.lock true; find {FILES} -type f -size 0"
+LEFTOVERS = f"{EMPTY}; find /etc /usr/local/lib -xdev -name '.dockyard.*'"
 
 
 def on_all(lab: Lab, command: str) -> dict[str, str]:
@@ -170,7 +171,7 @@ def test_ctrl_c_gives_the_lease_back(meshed: Lab, runbooks: Runbooks) -> None:
 @pytest.mark.parametrize("option", ["--help", "--list"])
 def test_help_and_list_need_no_host(runbooks: Runbooks, option: str) -> None:
     shown = subprocess.run(
-        ["python", "runbooks/phase1_baseline.py", option],
+        [sys.executable, str(ROOT / "runbooks" / "phase1_baseline.py"), option],
         capture_output=True,
         text=True,
         check=True,

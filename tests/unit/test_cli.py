@@ -30,3 +30,8 @@ def test_steps_are_chosen_by_number_or_title(only: list[str], start: str | None,
 def test_an_ambiguous_or_unknown_step_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match=text):
         titles([text])
+
+
+def test_selections_that_leave_nothing_are_refused() -> None:
+    with pytest.raises(UsageError, match="leave no step"):
+        titles(["1"], "2")

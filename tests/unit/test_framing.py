@@ -28,10 +28,8 @@ def answered(batch: Batch, shell: list[str], script: bytes | None = None) -> Ans
     return batch.read(ran.stdout, ran.stderr)
 
 
-def completed(
-    *commands: Command, shell: list[str] | None = None, stop_at_failure: bool = False
-) -> dict[str, Completed]:
-    read = answered(Batch(commands, stop_at_failure=stop_at_failure), shell or ["sh"])
+def completed(*commands: Command, shell: list[str] | None = None) -> dict[str, Completed]:
+    read = answered(Batch(commands), shell or ["sh"])
     assert read.ending is Ending.COMPLETE
     return {one.name: one for one in read.completed}
 
@@ -99,17 +97,10 @@ def test_arguments_arrive_as_they_are() -> None:
     assert found["it"].stdout == "".join(f"{word}|" for word in words)
 
 
-def test_nothing_follows_a_failure_when_it_shall_stop() -> None:
-    commands = (Command("good", ("true",)), Command("bad", ("false",)), Command("never", ("true",)))
-    assert list(completed(*commands, stop_at_failure=True)) == ["good", "bad"]
-    assert list(completed(*commands)) == ["good", "bad", "never"]
-
-
 def test_an_accepted_exit_code_is_no_failure() -> None:
     found = completed(
-        Command("grep", ("grep", "x", "/dev/null"), accepts=frozenset({0, 1})),
+        Command("grep", ("grep", "x", "/dev/null"), accepts=frozenset({0, 1}), vital=True),
         Command("next", ("true",)),
-        stop_at_failure=True,
     )
     assert list(found) == ["grep", "next"]
 

@@ -50,7 +50,8 @@ def test_a_holder_is_gone_only_when_this_machine_can_see_it(
 ) -> None:
     here = _this_process()
     fields = [new or old for new, old in zip((machine, boot, pid, started), here.split("/"), strict=True)]
-    assert held_by("/".join(fields)).is_gone(here) is gone
+    assert held_by("/".join(fields)).is_gone(here, "ada@laptop") is gone
+    assert held_by("/".join(fields)).is_gone(here, "eve@laptop") is False
 
 
 def test_the_process_is_named_by_its_pid_and_start() -> None:

@@ -18,7 +18,7 @@ def recorded(*, json_mode: bool) -> tuple[Report, io.StringIO]:
     report.step_started(1, 2, "Write the [names]")
     report.planned([HostPlan(host="dock-prod", titles=["write /etc/hosts"], diffs=["+a"])])
     report.applied(["dock-prod"])
-    report.step_ended()
+    report.step_ended("nothing to do")
     report.step_started(2, 2, "The mesh is complete")
     report.findings([FINDING])
     report.finish(1, StepFailed("1 findings", advice="look"))
@@ -49,7 +49,7 @@ def test_the_summary_tells_plans_from_deeds(applied: list[str], verb: str) -> No
     report.step_started(1, 1, "Write")
     report.planned([HostPlan(host="dock-prod", titles=["a", "b"], diffs=["+a", "+b"])])
     report.applied(applied)
-    report.step_ended()
+    report.step_ended("nothing to do")
     report.finish(0)
     assert f"2 changes {verb} on 1 hosts" in out.getvalue()
 

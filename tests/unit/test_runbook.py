@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dockyard.change import Change, Plan, Run, WriteFile, write_file
-from dockyard.errors import CommandFailed, NotObserved, Refused, StepFailed
+from dockyard.errors import CommandFailed, NotObserved, ParseError, Refused, StepFailed, UsageError
 from dockyard.files import FileState, read_file
 from dockyard.findings import Cause, Finding
 from dockyard.journal import Journal
@@ -257,3 +257,44 @@ def test_the_journal_tells_the_whole_run(motd: Motd, run: Runner) -> None:
     assert [event["event"] for event in events] == ["start", "step", "plan", "applied"]
     assert events[2]["plan"]["dock-prod"][0].endswith("+dock-prod")
     assert journal.stat().st_mode & 0o777 == 0o600
+
+
+def test_changes_that_belong_together_are_not_torn_apart(motd: Motd, run: Runner) -> None:
+    pair = Converge("Write both", motd.plan, [motd.domain], together=True)
+    with pytest.raises(UsageError, match="dock-prod cannot be changed without dock-mirror, dock-load"):
+        run(pair, limit=frozenset({"dock-prod"}), yes=True)
+    assert contents(motd) == {}
+    run(pair, limit=frozenset(run.cluster.topology.hosts), yes=True)
+    assert set(contents(motd)) == set(run.cluster.topology.hosts)
+
+
+def test_a_host_that_cannot_be_read_after_the_change_is_not_taken_for_converged(motd: Motd, run: Runner) -> None:
+    def read(topology: Topology, host: Host, outputs: Outputs) -> FileState:
+        state = motd.read(topology, host, outputs)
+        if state.exists:
+            raise ParseError("motd", 1, state.content, "")
+        return state
+
+    motd.domain = Domain("motd", motd.probes, read)
+    with pytest.raises(NotObserved, match="dock-prod"):
+        run(converge(motd, each=True), yes=True)
+
+
+def test_what_somebody_else_wrote_while_we_asked_is_left_alone(motd: Motd, run: Runner) -> None:
+    def answer(_: str) -> str:
+        Path(motd.path("dock-load")).parent.mkdir()
+        Path(motd.path("dock-load")).write_text("mine\n")
+        return "y"
+
+    run.ask = answer  # type: ignore[method-assign]  # what the person at the terminal does meanwhile
+    with pytest.raises(StepFailed, match="somebody else changed it in the meantime"):
+        run(converge(motd))
+    assert contents(motd)["dock-load"] == "mine\n"
+
+
+def test_a_dry_run_says_so_when_a_gate_would_stop_it(motd: Motd, run: Runner) -> None:
+    gate = Gate("The names are right", motd.check, [motd.domain])
+    with pytest.raises(StepFailed):
+        run(gate, dry_run=True)
+    run(converge(motd), gate, dry_run=True)
+    assert "3 findings now" in run.out.getvalue()
