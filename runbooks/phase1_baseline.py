@@ -16,6 +16,7 @@ from tasks import hosts_file, machine, wireguard
 STEPS: list[Step] = [
     Converge("Install the tools that are missing", machine.plan_tools, [machine.MACHINE], each=True),
     Gate("Clocks, disks and tools are in order", machine.check_machine, [machine.MACHINE]),
+    Wait("No key rotation is undecided", wireguard.check_way_back, [wireguard.WIREGUARD], timeout_s=240),
     Converge("Give every host a private key of its own", wireguard.plan_keys, [wireguard.WIREGUARD], each=True),
     Converge("Give every pair a preshared key", wireguard.plan_preshared_keys, [wireguard.WIREGUARD], together=True),
     Converge("Write the interface files", wireguard.plan_interface, [wireguard.WIREGUARD]),

@@ -66,7 +66,7 @@ def _one(host: str) -> list[Step]:
             SEES,
             together=True,
         ),
-        Wait(f"The new key of {host} works in all directions", wireguard.check_mesh, ALL, timeout_s=90),
+        Wait(f"The new key of {host} works in all directions", wireguard.check_swap, ALL, timeout_s=90),
         Converge(f"Keep the new key of {host}", wireguard.plan_settle, SEES, together=True),
     ]
 

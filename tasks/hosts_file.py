@@ -153,7 +153,8 @@ def plan_hosts_file(topology: Topology, observed: Observed) -> Plan:
     if broken:
         raise StepFailed(
             "\n".join(f"{host}: {PATH}: {reason}" for host, reason in broken.items()),
-            advice=f"Nothing was written. Edit {PATH} there by hand: remove all markers and what was between them.",
+            advice=f"Nothing was written on any host. Edit {PATH} there by hand: "
+            "remove all markers and what was between them.",
         )
     changes = {host: _wanted(topology, state) for host, state in states.items()}
     return {host: [change] for host, change in changes.items() if change.needed()}
@@ -174,7 +175,7 @@ def _reason(state: NamesState) -> str:
 def check_names(topology: Topology, observed: Observed) -> list[Finding]:
     """Every name resolves to its mesh address, and to nothing else, on every host; one finding per host.
 
-    That a host also knows its own name by a loopback address (Debian's ``127.0.1.1``) is left to `check_own_names`.
+    That a host also knows its own name by a loopback address (Debian's ``127.0.1.1``) is no fault of mesh and names.
     """
     found = unseen(observed, NAMES, Cause.NAMES)
     for host, state in observed.seen(NAMES).items():
@@ -220,35 +221,3 @@ def _name_faults(topology: Topology, host: str, state: NamesState) -> list[str]:
     return (
         [f"{'; '.join(faults[:3])}{f'; and {len(faults) - 3} names more' if len(faults) > 3 else ''}"] if faults else []
     )
-
-
-def check_own_names(topology: Topology, observed: Observed) -> list[Finding]:
-    """Hosts that know their own name by a loopback address too: a daemon that binds to it is out of the others' reach.
-
-    The Debian installer writes that line (Debian Reference, 5.1.1). It lies outside our block, so it is never touched;
-    Corosync and Kubernetes want it gone, plain mesh and names do without.
-    """
-    found = []
-    for host, state in observed.seen(NAMES).items():
-        lines = _loopback_lines(host, topology.fqdn(host), state.file.content)
-        if lines:
-            found.append(
-                Finding(
-                    cause=Cause.NAMES,
-                    host=host,
-                    fault="its own name means the loopback interface there, and the mesh elsewhere",
-                    evidence="; ".join(f"{PATH} line {number}: {line}" for number, line in lines),
-                    advice=f"On {host}: sed -i '{lines[0][0]}s/^/# /' {PATH}",
-                )
-            )
-    return found
-
-
-def _loopback_lines(short: str, full: str, content: str) -> list[tuple[int, str]]:
-    """Lines of /etc/hosts that give a loopback address to one of the host's own names."""
-    found = []
-    for number, line in enumerate(content.splitlines(), 1):
-        address, *aliases = line.partition("#")[0].split() or [""]
-        if address.startswith("127.") and {short, full} & set(aliases):
-            found.append((number, " ".join(line.split())))
-    return found

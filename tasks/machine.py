@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from typing import cast
 
 from dockyard.change import Plan, Run
@@ -34,6 +35,10 @@ class Offset:
     def proven_s(self) -> float:
         """The least distance from 0 that is proven; 0 when the clocks may agree."""
         return max(self.least, -self.most, 0.0)
+
+    def ahead_of(self, other: Offset) -> float:
+        """The least seconds by which this clock is proven to be ahead of ``other``; not above 0 when it may not be."""
+        return self.least - other.most
 
     def __str__(self) -> str:
         middle = (self.least + self.most) / 2
@@ -133,8 +138,15 @@ def check_machine(_topology: Topology, observed: Observed) -> list[Finding]:
 
 
 def _clocks(states: Mapping[str, MachineState]) -> list[Finding]:
-    wrong = {host: state.clock for host, state in states.items() if state.clock.proven_s > CLOCK_LIMIT_S}
-    ours = len(wrong) == len(states) > 1 and _agree(list(wrong.values()))
+    clocks = {host: state.clock for host, state in states.items()}
+    wrong = {host: clock for host, clock in clocks.items() if clock.proven_s > CLOCK_LIMIT_S}
+    right = {host: clock for host, clock in clocks.items() if host not in wrong}
+    return [*_off(wrong, all_of_them=len(wrong) == len(clocks)), *_apart(right)]
+
+
+def _off(wrong: Mapping[str, Offset], *, all_of_them: bool) -> list[Finding]:
+    """Clocks that are off against this machine's."""
+    ours = all_of_them and len(wrong) > 1 and _agree(list(wrong.values()))
     hint = "All hosts agree with one another: look at the clock of this machine first" if ours else ""
     return [
         Finding(
@@ -146,6 +158,32 @@ def _clocks(states: Mapping[str, MachineState]) -> list[Finding]:
         )
         for host, clock in wrong.items()
     ]
+
+
+def _apart(clocks: Mapping[str, Offset]) -> list[Finding]:
+    """Clocks none of which is off against this machine's, but which are proven to disagree: one finding, two hosts."""
+    pairs = [
+        (ahead, behind) for ahead, behind in permutations(clocks, 2) if _distance(clocks, ahead, behind) > CLOCK_LIMIT_S
+    ]
+    if not pairs:
+        return []
+    ahead, behind = max(pairs, key=lambda pair: _distance(clocks, *pair))
+    more = f"; {len(pairs) - 1} other pairs are too far apart as well" if len(pairs) > 1 else ""
+    return [
+        Finding(
+            cause=Cause.MACHINE,
+            host=ahead,
+            subject=behind,
+            fault=f"the clock is more than {CLOCK_LIMIT_S:g} s ahead of the one of {behind}",
+            evidence=f"at least {_distance(clocks, ahead, behind):.2f} s; against this machine {ahead} is "
+            f"{clocks[ahead]}, {behind} is {clocks[behind]}{more}",
+            advice=f"On both: timedatectl; chronyc tracking. Do {ahead} and {behind} use the same time servers?",
+        )
+    ]
+
+
+def _distance(clocks: Mapping[str, Offset], ahead: str, behind: str) -> float:
+    return clocks[ahead].ahead_of(clocks[behind])
 
 
 def _agree(clocks: Sequence[Offset]) -> bool:

@@ -17,6 +17,8 @@ from dockyard.unseen import once, unseen
 from tasks.wireguard import places
 from tasks.wireguard.cuts import unexplained
 from tasks.wireguard.directions import Direction, directions
+from tasks.wireguard.foreign import finding as foreign_file
+from tasks.wireguard.foreign import foreign, is_foreign
 from tasks.wireguard.reach import REACH
 from tasks.wireguard.state import WIREGUARD, WireguardState
 from tasks.wireguard.wanted import (
@@ -29,6 +31,7 @@ from tasks.wireguard.wanted import (
     unknown_peers,
     wanted_peer,
 )
+from tasks.wireguard.way_back import check_rotation
 
 AGAIN = "python runbooks/phase1_baseline.py mends this"
 
@@ -47,10 +50,15 @@ class _Fault:
 
 
 def check_mesh(topology: Topology, observed: Observed) -> list[Finding]:
-    """All faults of the mesh: files, running interfaces, and each of the n x (n - 1) directions.
+    """All faults of the mesh: files, running interfaces, each of the n x (n - 1) directions, unsettled key rotations.
 
     Needs the domains `WIREGUARD` and `REACH`.
     """
+    return [*check_rotation(topology, observed), *check_swap(topology, observed)]
+
+
+def check_swap(topology: Topology, observed: Observed) -> list[Finding]:
+    """`check_mesh` in the middle of a key rotation, while the way back is pending on purpose."""
     seen = observed.seen(WIREGUARD)
     judged = [direction for direction in directions(topology, observed) if direction.target in seen]
     failing = [direction for direction in judged if direction.faults]
@@ -66,17 +74,23 @@ def check_mesh(topology: Topology, observed: Observed) -> list[Finding]:
 def check_hosts(topology: Topology, observed: Observed) -> list[Finding]:
     """Faults of single hosts and of pairs, without looking at traffic. Needs `WIREGUARD` only."""
     faults = _all_faults(topology, observed)
-    return [*unseen(observed, WIREGUARD, Cause.MESH), *(fault.finding for fault in faults)]
+    return [
+        *unseen(observed, WIREGUARD, Cause.MESH),
+        *check_rotation(topology, observed),
+        *(fault.finding for fault in faults),
+    ]
 
 
 def _all_faults(topology: Topology, observed: Observed) -> list[_Fault]:
     seen = observed.seen(WIREGUARD)
     found = [fault for host, state in seen.items() for fault in _host(topology, observed, host, state)]
-    return [*found, *_pairs(topology, seen)]
+    return [*found, *_pairs(topology, {host: seen[host] for host in seen.keys() - foreign(topology, observed).keys()})]
 
 
 def _host(topology: Topology, observed: Observed, host: str, state: WireguardState) -> list[_Fault]:
     mesh = topology.cluster.wireguard
+    if is_foreign(state.files[places.config(mesh.interface)]):
+        return [_Fault(foreign_file(mesh.interface, host, state), blocks=True)]
     known = [peer.name for peer in topology.peers_of(host) if peer.name in observed.seen(WIREGUARD)]
     wanted = [wanted_peer(topology, observed, host, name) for name in known]
     return [
@@ -85,6 +99,7 @@ def _host(topology: Topology, observed: Observed, host: str, state: WireguardSta
         *_link(topology, host, state),
         *_running(topology, host, state, wanted),
         *_files(topology, host, state, wanted),
+        *_units(host, state),
     ]
 
 
@@ -182,6 +197,18 @@ def _files(topology: Topology, host: str, state: WireguardState, wanted: Sequenc
             found.append(_fault(host, f"{path} is missing", "there is no such file"))
         elif (seen.content, seen.mode, seen.owner) != (content, mode, "root"):
             found.append(_fault(host, f"{path} was changed", _changed(seen.content, content, seen.mode)))
+    return found
+
+
+def _units(host: str, state: WireguardState) -> list[_Fault]:
+    """What systemd does with those files: the timer for endpoints that are names, and whether it has read them."""
+    timer, found = state.timer, []
+    if places.RESOLVE in state.files and not (timer.is_active and timer.is_enabled):
+        said = f"{timer.name} is {timer.active} and {timer.enabled or 'not installed'}"
+        found.append(_fault(host, "names of endpoints are not resolved again when they change", said))
+    if state.reload_needed:
+        said = f"NeedDaemonReload=yes (systemctl show), for {state.service.name} or {timer.name}"
+        found.append(_fault(host, "systemd has not read its changed files yet", said))
     return found
 
 

@@ -18,6 +18,7 @@ from dockyard.observe import Observed
 from dockyard.secret import Secret
 from dockyard.topology import Topology
 from tasks.wireguard import places
+from tasks.wireguard.foreign import refuse_foreign
 from tasks.wireguard.state import WIREGUARD, KeyFile, Link, WireguardState
 from tasks.wireguard.wanted import (
     WantedPeer,
@@ -29,11 +30,13 @@ from tasks.wireguard.wanted import (
     unknown_peers,
     wanted_peers,
 )
+from tasks.wireguard.way_back import forget_left_over, refuse_pending
 
 _GENERATE = """\
 umask 077 && install -d -m 0700 /etc/wireguard &&
-wg genkey >"$1.tmp" && sync "$1.tmp" && ln "$1.tmp" "$1" && rm "$1.tmp\""""
-"""ln(1) refuses to replace: a key that is there stays, whatever happens at the same time."""
+rm -f -- "$1.tmp" && wg genkey >"$1.tmp" && sync "$1.tmp" && ln "$1.tmp" "$1" && rm "$1.tmp\""""
+"""ln(1) refuses to replace: a key that is there stays, whatever happens at the same time. What was cut off between ln
+and rm left a second name of a key that is in use, so that name goes before anything is written to it."""
 
 _CHECK = r"""wg-quick strip "$1" | grep -q '^\[Interface\]' || { echo "wg-quick strip finds nothing" >&2; exit 65; }
 sed -n 's/^Endpoint = \(.*\):[0-9]*$/\1/p' "$1" | tr -d '[]' | while read -r host; do
@@ -45,22 +48,31 @@ def plan_keys(topology: Topology, observed: Observed) -> Plan:
     """Make the missing private keys, each on its own host; one that is there is never replaced.
 
     Raises:
-        StepFailed: a key file is there but holds no key.
+        StepFailed: on some host a key would be lost, the key file holds no key, or a key rotation is not settled.
+            Nothing is done on any host then.
     """
+    refuse_pending(observed)
+    refuse_foreign(topology, observed)
+    _refuse_unusable(topology, observed)
     interface = topology.cluster.wireguard.interface
-    return _filled({host: _key_changes(host, interface, state) for host, state in observed.seen(WIREGUARD).items()})
+    return _filled({host: _key_changes(interface, state) for host, state in observed.seen(WIREGUARD).items()})
 
 
-def _key_changes(host: str, interface: str, state: WireguardState) -> list[Change]:
-    path = places.private_key(interface)
-    if state.key is None:
-        return [generate_key(path)]
-    if not state.key.public_key:
+def _refuse_unusable(topology: Topology, observed: Observed) -> None:
+    path = places.private_key(topology.cluster.wireguard.interface)
+    seen = observed.seen(WIREGUARD).items()
+    unusable = [host for host, state in seen if state.key is not None and not state.key.public_key]
+    if unusable:
         raise StepFailed(
-            f"{host}: {path} is there but holds no WireGuard key",
-            advice=f"A key is never replaced. Look at it on {host}; if it is worthless, move it away and run again.",
+            "\n".join(f"{host}: {path} is there but holds no WireGuard key" for host in unusable),
+            advice=f"Nothing was done on any host. A key is never replaced: look at {path} on {', '.join(unusable)}; "
+            "if it is worthless, move it away and run again.",
         )
-    return _private(path, state.key)
+
+
+def _key_changes(interface: str, state: WireguardState) -> list[Change]:
+    path = places.private_key(interface)
+    return [generate_key(path)] if state.key is None else _private(path, state.key)
 
 
 def generate_key(path: str) -> Change:
@@ -85,7 +97,11 @@ def plan_preshared_keys(topology: Topology, observed: Observed, make: Callable[[
 
     The key is made here and goes to both hosts over ssh, so no secret is ever read back from a host. A run that was cut
     off between the two leaves a pair that does not match; the next run gives both a new one.
+
+    Raises:
+        NotObserved: a host could not be looked at. StepFailed: a key rotation is not settled.
     """
+    refuse_pending(observed)
     interface = topology.cluster.wireguard.interface
     states = {host: observed.of(WIREGUARD, host) for host in topology.hosts}
     plan: dict[str, list[Change]] = {host: [] for host in topology.hosts}
@@ -114,8 +130,11 @@ def plan_interface(topology: Topology, observed: Observed) -> Plan:
 
     Raises:
         NotObserved: a host could not be looked at, so that its peers' files cannot be made.
-        StepFailed: a file has to change, and a name in it does not resolve on its host; nothing is written anywhere.
+        StepFailed: a file has to change, and a name in it does not resolve on its host; keys of somebody else would
+            be lost; or a key rotation is not settled. Nothing is written anywhere then.
     """
+    refuse_pending(observed)
+    refuse_foreign(topology, observed)
     return _filled({host: _interface_changes(topology, observed, host) for host in topology.hosts})
 
 
@@ -181,7 +200,13 @@ def _daemon_reload() -> list[Change]:
 
 
 def plan_running(topology: Topology, observed: Observed) -> Plan:
-    """Bring the interfaces up, and those that run in line, without dropping a tunnel."""
+    """Bring the interfaces up, and those that run in line, without dropping a tunnel; then forget what a key rotation
+    that was cut off left behind.
+
+    Raises:
+        NotObserved: a host could not be looked at. StepFailed: a key rotation is not settled.
+    """
+    refuse_pending(observed)
     return _filled({host: _running_changes(topology, observed, host) for host in topology.hosts})
 
 
@@ -189,14 +214,16 @@ def _running_changes(topology: Topology, observed: Observed, host: str) -> list[
     state = observed.of(WIREGUARD, host)
     mesh = topology.cluster.wireguard
     wanted = wanted_peers(topology, observed, host)
+    enabled = unit(Unit(name=state.service.name, seen=state.service, enabled=True))
     started = _started(mesh.interface, state)
+    left = forget_left_over(mesh.interface, state)
     if started or state.interface is None or state.link is None:
-        enabled = unit(Unit(name=state.service.name, seen=state.service, enabled=True))
-        return [*enabled, *started]
+        return [*enabled, *started, *left]
     return [
-        *unit(Unit(name=state.service.name, seen=state.service, enabled=True)),
+        *enabled,
         *_synchronised(mesh.interface, state, wanted, mesh.port),
         *_link_changes(topology, host, state.link),
+        *left,
     ]
 
 

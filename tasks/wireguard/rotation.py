@@ -6,7 +6,7 @@ the change may cut it; therefore every host first starts a timer of its own (sys
 pings through the mesh: if the new key works, it stays, else the old file and the old key come back. So hosts decide
 alike even when the rotation was killed half-way.
 
-Order for one host: `plan_new_key`, `plan_swap`, `check_mesh`, `plan_settle`.
+Order for one host: `plan_new_key`, `plan_swap`, `check_swap`, `plan_settle`.
 """
 
 from __future__ import annotations
@@ -14,33 +14,19 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dockyard.change import Change, Plan, Run, WriteFile
-from dockyard.files import FileState
 from dockyard.observe import Observed
-from dockyard.rendering import render
 from dockyard.topology import Topology
 from tasks.wireguard import places
 from tasks.wireguard.plans import CHECK_FILE, generate_key
 from tasks.wireguard.state import WIREGUARD, WireguardState
 from tasks.wireguard.wanted import WantedPeer, interface_file, wanted_peers
-
-WAY_BACK_S = 180
-"""Seconds until a host looks whether the new key works: time to prove it first, and short enough to be cut off."""
-
-_ARM = """\
-systemctl stop {unit}.timer {unit}.service 2>/dev/null
-set -e; cd /etc/wireguard
-cp -p -f "$1.conf" "$1.conf.old"; cp -p -f "$1.key" "$1.key.old"; sync "$1.conf.old" "$1.key.old"
-systemd-run --quiet --collect --unit={unit} --on-active={seconds} --timer-property=AccuracySec=1s /bin/sh {back}"""
-
-_SETTLE = """\
-systemctl stop {unit}.timer {unit}.service 2>/dev/null
-rm -f "/etc/wireguard/$1.conf.old" "/etc/wireguard/$1.key.old" {back}"""
+from tasks.wireguard.way_back import armed, settle
 
 
 def plan_new_key(topology: Topology, observed: Observed, host: str) -> Plan:
     """Make the new key beside the old one, on ``host`` only. Nothing uses it yet."""
     state = observed.of(WIREGUARD, host)
-    if state.next_key is not None or state.way_back:
+    if state.next_key is not None or state.kept:
         return {}
     return {host: [generate_key(places.next_key(topology.cluster.wireguard.interface))]}
 
@@ -52,7 +38,7 @@ def plan_swap(topology: Topology, observed: Observed, host: str) -> Plan:
         NotObserved: a host could not be looked at; nobody changes then.
     """
     state = observed.of(WIREGUARD, host)
-    if state.next_key is None and state.way_back:
+    if state.next_key is None and state.kept:
         return {}
     peers = {peer.name: _peer_changes(topology, observed, host, peer.name) for peer in topology.peers_of(host)}
     return {host: _own_changes(topology, host, state), **peers}
@@ -64,7 +50,7 @@ def _own_changes(topology: Topology, host: str, state: WireguardState) -> list[C
     take = ("mv", "-f", "--", places.next_key(interface), places.private_key(interface))
     made = state.next_key is not None
     return [
-        *_armed(interface, everyone),
+        *armed(interface, everyone),
         Run(title="take the new private key", argv=take, provisional=not made),
         _synchronise(interface, provisional=not made),
     ]
@@ -86,7 +72,7 @@ def _peer_changes(topology: Topology, observed: Observed, host: str, peer: str) 
         validate=CHECK_FILE,
         provisional=not final,
     )
-    back = _armed(interface, [str(topology.host(host).wireguard.address)])
+    back = armed(interface, [str(topology.host(host).wireguard.address)])
     return [*back, written, _synchronise(interface, provisional=not final)]
 
 
@@ -96,25 +82,11 @@ def _with_next_key(peer: WantedPeer, observed: Observed) -> WantedPeer:
     return replace(peer, public_key=key or f"(the new public key of {peer.name})", key_known=bool(key))
 
 
-def _armed(interface: str, addresses: list[str]) -> list[Change]:
-    """Keep the old state, and have it brought back unless one of ``addresses`` answers when the time is over."""
-    text = render("wg-back", interface=interface, addresses=addresses, sync=places.SYNC, back=places.BACK)
-    seen = FileState(path=places.BACK)
-    arm = _ARM.format(unit=places.BACK_UNIT, seconds=WAY_BACK_S, back=places.BACK)
-    title = f"start the way back: in {WAY_BACK_S} s, unless {' or '.join(addresses)} answers through the mesh"
-    return [
-        WriteFile(path=places.BACK, content=text, seen=seen, mode=0o700, validate=("sh", "-n", "{}")),
-        Run(title=title, argv=("sh", "-c", arm, "arm", interface)),
-    ]
-
-
 def _synchronise(interface: str, *, provisional: bool) -> Change:
     return Run(title=f"bring {interface} in line", argv=(places.SYNC, interface), provisional=provisional)
 
 
 def plan_settle(topology: Topology, observed: Observed) -> Plan:
     """Forget the old state wherever it is still kept, and stop the way back."""
-    interface = topology.cluster.wireguard.interface
-    script = _SETTLE.format(unit=places.BACK_UNIT, back=places.BACK)
-    settle = Run(title="keep the new key, forget the old state", argv=("sh", "-c", script, "settle", interface))
-    return {host: [settle] for host, state in observed.seen(WIREGUARD).items() if state.way_back}
+    change = settle(topology.cluster.wireguard.interface, "keep the new key, forget the old state")
+    return {host: [change] for host, state in observed.seen(WIREGUARD).items() if state.kept}

@@ -20,7 +20,7 @@ from dockyard.observe import Domain
 from dockyard.parsing import parse
 from dockyard.remote import Command, Outputs
 from dockyard.topology import Host, Topology
-from tasks.wireguard import places
+from tasks.wireguard import conf, places
 
 NONE = "(none)"
 
@@ -92,7 +92,9 @@ class WireguardState:
 
     ``now`` is the host's clock, in seconds since the epoch. ``loaded`` says which peer's preshared key file holds what
     the running interface uses, by public key. ``resolved`` has the addresses that endpoint names mean on this host.
-    ``next_key`` is a new private key that waits for its rotation; ``way_back`` says that the old state is still kept.
+    Of a key rotation: ``next_key`` is a new private key that waits for it, ``kept`` names the files that hold the old
+    state, ``key_renewed`` says that the key among them is another one than that of today, and ``armed_s`` for how many
+    seconds the way back has been pending (None: it is not).
     """
 
     now: int
@@ -106,7 +108,9 @@ class WireguardState:
     timer: UnitState
     reload_needed: bool
     next_key: KeyFile | None = None
-    way_back: bool = False
+    kept: tuple[str, ...] = ()
+    key_renewed: bool = False
+    armed_s: int | None = None
     resolved: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     @property
@@ -130,7 +134,13 @@ for key in "$i.key" "$i.key.new"; do
   stat -L -c "key|$key|%a|%U:%G|$public" -- "$d/$key"
 done
 for old in "$i.conf.old" "$i.key.old"; do
-  [ ! -e "$d/$old" ] || printf 'old|%s|||\n' "$old"
+  [ -e "$d/$old" ] || continue
+  cmp -s -- "$d/$old" "$d/${{old%.old}}" && printf 'old|%s|||same\n' "$old" || printf 'old|%s|||other\n' "$old"
+done
+for state in $(systemctl show -p ActiveState --value {back}.timer {back}.service); do
+  case $state in inactive|failed) continue ;; esac
+  since=$(systemctl show -p ActiveEnterTimestampMonotonic --value {back}.timer); read -r up rest </proc/uptime
+  printf 'armed||||%s\n' "$(( ${{up%.*}} - ${{since:-0}} / 1000000 ))"; break
 done
 running=$(wg show "$i" preshared-keys 2>/dev/null) || running=
 for file in "$d/$i"-*.psk; do
@@ -155,17 +165,21 @@ def probes(topology: Topology, host: Host) -> Sequence[Command]:
     """The commands that `read` understands."""
     interface = topology.cluster.wireguard.interface
     names = endpoint_names(topology, host.name)
-    files = _FILES.format(interface=shlex.quote(interface), units=places.TIMER if names else "")
+    files = _FILES.format(interface=shlex.quote(interface), units=places.TIMER if names else "", back=places.BACK_UNIT)
     resolve = _RESOLVE.format(names=shlex.join(names)) if names else ""
     return [
         Command("wg show all dump", ("sh", "-c", _DUMP)),
         Command("wireguard files", ("sh", "-c", files + resolve), timeout_s=30),
         Command("ip address", ("ip", "-j", "address", "show")),
         Command("ip route", ("ip", "-j", "-4", "route", "show")),
-        *(read_file(path) for path in places.files(interface, resolving=bool(names))),
+        *(_probe_file(interface, path) for path in places.files(interface, resolving=bool(names))),
         unit_probe(places.service(interface)),
         unit_probe(places.TIMER),
     ]
+
+
+def _probe_file(interface: str, path: str) -> Command:
+    return conf.probe(path) if path == places.config(interface) else read_file(path)
 
 
 def endpoint_names(topology: Topology, host: str) -> list[str]:
@@ -184,20 +198,27 @@ def read(topology: Topology, host: Host, outputs: Outputs) -> WireguardState:
     interface = topology.cluster.wireguard.interface
     facts = parse("wireguard_files", outputs.text("wireguard files"), tool="wireguard files")
     names = endpoint_names(topology, host.name)
+    old_key = ("old", f"{interface}.key.old", "other")
+    config = places.config(interface)
     return WireguardState(
         now=int(_one(facts, "now")),
         interface=read_interfaces(outputs.text("wg show all dump")).get(interface),
         link=_link(interface, outputs.text("ip address"), outputs.text("ip route")),
         key=_key(facts, f"{interface}.key"),
         next_key=_key(facts, f"{interface}.key.new"),
-        way_back=any(fact["kind"] == "old" for fact in facts),
+        kept=tuple(str(fact["name"]) for fact in facts if fact["kind"] == "old"),
+        key_renewed=any((fact["kind"], fact["name"], fact["value"]) == old_key for fact in facts),
+        armed_s=next((int(str(fact["value"])) for fact in facts if fact["kind"] == "armed"), None),
         preshared={
             str(fact["name"]): PresharedKeyFile(fingerprint=str(fact["value"]), **_attributes(fact))
             for fact in facts
             if fact["kind"] == "psk"
         },
         loaded={str(fact["name"]): str(fact["value"]) for fact in facts if fact["kind"] == "loaded"},
-        files={path: FileState.of(outputs, path) for path in places.files(interface, resolving=bool(names))},
+        files={
+            path: conf.read(outputs, path) if path == config else FileState.of(outputs, path)
+            for path in places.files(interface, resolving=bool(names))
+        },
         service=UnitState.of(outputs, places.service(interface)),
         timer=UnitState.of(outputs, places.TIMER),
         reload_needed="yes" in _one(facts, "reload"),

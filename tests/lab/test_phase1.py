@@ -128,7 +128,7 @@ UNDO = (
 )
 
 
-POINTS = (1, 2, 3, 5, 7, 9, 11, 13, 15, 17, 18)
+POINTS = (1, 2, 3, 5, 7, 9, 11, 13, 15, 17, 19, 20)
 """Lines of the journal: the start, then two a step, its title and what it planned or found."""
 
 

@@ -105,6 +105,30 @@ def test_when_all_hosts_agree_our_own_clock_is_suspected() -> None:
     assert not any("this machine first" in finding.advice for finding in theirs)
 
 
+def test_two_clocks_that_disagree_are_one_finding_although_neither_is_off_against_ours() -> None:
+    (finding,) = machine.check_machine(topology(), seen(state(0.85, 0.95), state(), state(-0.95, -0.85)))
+    assert (finding.cause, finding.host, finding.subject) == (Cause.MACHINE, "dock-dash", "dock-mirror")
+    assert finding.fault == "the clock is more than 1 s ahead of the one of dock-mirror"
+    assert finding.evidence.startswith("at least 1.70 s; ")
+    assert "dock-dash is 0.90 s ahead (known to 0.05 s), dock-mirror is 0.90 s behind" in finding.evidence
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        [state(0.4, 0.9), state(-0.9, -0.4)],
+        [state(0.9, 1.9), state(-1.9, 0.1)],
+    ],
+)
+def test_clocks_that_may_agree_are_no_finding(others: list[MachineState]) -> None:
+    assert machine.check_machine(topology(), seen(*others)) == []
+
+
+def test_a_clock_that_is_off_is_not_compared_again_with_every_other_one() -> None:
+    found = machine.check_machine(topology(), seen(state(), state(-0.9, -0.8), state(5.0, 5.1)))
+    assert [(finding.host, finding.subject) for finding in found] == [("dock-mirror", "")]
+
+
 def test_a_full_file_system_is_a_finding() -> None:
     (finding,) = machine.check_machine(topology(), seen(state(free=4)))
     assert finding.evidence == "4 MiB of 100 MiB are free (4.0%)"

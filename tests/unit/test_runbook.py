@@ -286,7 +286,7 @@ def test_what_somebody_else_wrote_while_we_asked_is_left_alone(motd: Motd, run: 
         Path(motd.path("dock-load")).write_text("mine\n")
         return "y"
 
-    run.ask = answer  # type: ignore[method-assign]  # what the person at the terminal does meanwhile
+    run.ask = answer  # type: ignore[method-assign, assignment]  # what the person at the terminal does meanwhile
     with pytest.raises(StepFailed, match="somebody else changed it in the meantime"):
         run(converge(motd))
     assert contents(motd)["dock-load"] == "mine\n"

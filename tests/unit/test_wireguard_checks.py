@@ -136,6 +136,11 @@ QUIET_FAULTS: dict[str, tuple[Callable[[WireguardState], WireguardState], str, s
         "the MTU of wg0 is wrong",
         "it is 1300 bytes, planned are 1420",
     ),
+    "files that systemd has not read": (
+        lambda s: replace(s, reload_needed=True),
+        "systemd has not read its changed files yet",
+        "NeedDaemonReload=yes",
+    ),
     "extra address": (
         lambda s: relink(s, addresses=("10.20.0.1/24", "10.9.9.9/32")),
         "wg0 has addresses that are not planned",
@@ -160,6 +165,47 @@ def test_faults_that_stop_no_packet_are_found_too(damage: str) -> None:
     assert evidence in found[0].evidence
     assert found[0].advice
     assert "c2VjcmV0" not in str(findings)
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ({}, ""),
+        ({"active": "inactive"}, "dockyard-wg-resolve.timer is inactive and enabled"),
+        ({"enabled": "disabled"}, "dockyard-wg-resolve.timer is active and disabled"),
+        ({"loaded": False, "active": "inactive", "enabled": ""}, "is inactive and not installed"),
+    ],
+)
+def test_names_that_nobody_resolves_again_are_found(parts: dict[str, Any], said: str) -> None:
+    load = topology().host("dock-load")
+    mesh = replace(
+        topology(),
+        hosts={
+            **topology().hosts,
+            "dock-load": replace(load, wireguard=replace(load.wireguard, endpoint="load.dock.test")),
+        },
+    )
+    address = frozenset({"10.99.0.14"})
+    states = {
+        host: change_peer(
+            replace(
+                state,
+                resolved={"load.dock.test": address},
+                timer=replace(state.timer, loaded=True, active="active", enabled="enabled"),
+            ),
+            "dock-load",
+            endpoint="10.99.0.14:51820",
+        )
+        for host, state in healthy(mesh).items()
+        if host != "dock-load"
+    }
+    states["dock-load"] = healthy(mesh)["dock-load"]
+    states["dock-dash"] = replace(states["dock-dash"], timer=replace(states["dock-dash"].timer, **parts))
+    found = wireguard.check_hosts(mesh, observed(states))
+    assert [finding.fault for finding in found] == [
+        "names of endpoints are not resolved again when they change"
+    ] * bool(said)
+    assert all(said in finding.evidence for finding in found)
 
 
 def with_ping(state: ReachState, peer: str, **parts: Any) -> ReachState:

@@ -62,8 +62,9 @@ def test_a_file_that_holds_no_key_is_not_replaced() -> None:
     state = states["dock-load"]
     assert state.key
     states["dock-load"] = replace(state, key=replace(state.key, public_key=""))
-    with pytest.raises(StepFailed, match=r"dock-load: /etc/wireguard/wg0.key is there but holds no"):
+    with pytest.raises(StepFailed, match=r"dock-load: /etc/wireguard/wg0.key is there but holds no") as caught:
         wireguard.plan_keys(topology(), observed(states))
+    assert "Nothing was done on any host" in caught.value.advice
 
 
 @pytest.mark.parametrize("parts", [{"mode": 0o644}, {"owner": "dockyard:root"}])
@@ -502,3 +503,17 @@ def test_a_generated_key_is_private_and_never_replaces_another(tmp_path: Path) -
     assert (len(first), key.stat().st_mode & 0o777) == (45, 0o600)
     assert subprocess.run(argv, capture_output=True, check=False).returncode != 0
     assert key.read_text() == first
+
+
+def test_a_second_name_of_a_key_in_use_is_never_written_to(tmp_path: Path) -> None:
+    """What is left when power fails between ln and rm, and the key has taken its place since."""
+    if not shutil.which("wg"):
+        pytest.skip("wireguard-tools is not installed")
+    in_use = tmp_path / "wg0.key"
+    in_use.write_text("in use")
+    (tmp_path / "wg0.key.new.tmp").hardlink_to(in_use)
+    (one,) = wireguard.plan_new_key(topology(), observed(healthy()), "dock-load")["dock-load"]
+    argv = [word.replace("/etc/wireguard", str(tmp_path)) for word in one.commands()[0].argv]
+    assert subprocess.run(argv, check=False).returncode == 0
+    assert in_use.read_text() == "in use"
+    assert {path.name for path in tmp_path.iterdir()} == {"wg0.key", "wg0.key.new"}

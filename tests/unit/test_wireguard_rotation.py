@@ -78,7 +78,7 @@ def test_a_dry_run_shows_a_swap_that_cannot_be_applied() -> None:
 
 
 def test_after_the_swap_the_plans_are_empty_and_the_old_state_is_dropped_last() -> None:
-    swapped = {host: replace(state, way_back=True) for host, state in healthy().items()}
+    swapped = {host: replace(state, kept=("wg0.conf.old", "wg0.key.old")) for host, state in healthy().items()}
     assert wireguard.plan_new_key(topology(), observed(swapped), "dock-load") == {}
     assert wireguard.plan_swap(topology(), observed(swapped), "dock-load") == {}
     assert set(wireguard.plan_settle(topology(), observed(swapped))) == set(HOSTS)

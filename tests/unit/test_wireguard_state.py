@@ -114,7 +114,9 @@ now||||1795421500
 reload||||no
 key|wg0.key|600|root:root|{PUBLIC}
 key|wg0.key.new|600|root:root|
-old|wg0.conf.old|||
+old|wg0.conf.old|||same
+old|wg0.key.old|||other
+armed||||48
 psk|dock-prod|600|root:root|0123456789abcdef
 loaded|{PUBLIC}|||dock-prod
 psk|dock-load|644|root:root|
@@ -160,7 +162,8 @@ def test_one_host_is_read_from_all_its_answers() -> None:
     seen = read()
     assert seen.public_key == PUBLIC
     assert seen.key == state.KeyFile(mode=0o600, owner="root:root", public_key=PUBLIC)
-    assert (seen.next_key, seen.way_back) == (state.KeyFile(mode=0o600, owner="root:root"), True)
+    assert seen.next_key == state.KeyFile(mode=0o600, owner="root:root")
+    assert (seen.kept, seen.key_renewed, seen.armed_s) == (("wg0.conf.old", "wg0.key.old"), True, 48)
     assert seen.link == state.Link(mtu=1420, up=True, addresses=("10.20.0.1/24",), routes=("10.20.0.0/24",))
     assert seen.loaded == {PUBLIC: "dock-prod"}
     assert (seen.preshared["dock-prod"].private, seen.preshared["dock-load"].private) == (True, False)
