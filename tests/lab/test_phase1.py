@@ -19,7 +19,7 @@ from tests.lab.conftest import HOSTS, ROOT, Runbooks
 HASH_OF_ETC = "find /etc -xdev -type f -exec sha256sum {} + | sort -k2 | sha256sum"
 FILES = "/etc/hosts /etc/wireguard /etc/systemd/system /usr/local/lib/dockyard"
 MTIMES = f"find {FILES} -type f -printf '%p %T@ %s\\n' | sort"
-EMPTY = f"flock -w 60 /run/dockyard.lock true; find {FILES} -type f -size 0"
+EMPTY = f"flock -w 60 /run/dockyard.lock true; find {FILES} -type f -size 0 2>/dev/null || true"
 LEFTOVERS = f"{EMPTY}; find /etc /usr/local/lib -xdev -name '.dockyard.*'"
 
 
