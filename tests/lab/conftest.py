@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Generator, Iterator
@@ -134,6 +135,18 @@ def meshed(lab: Lab, runbooks: Runbooks, memory: Memory) -> Iterator[Lab]:
         memory.meshed = True
     yield lab
     memory.meshed &= all(machine.running for machine in lab.machines.values())
+
+
+@pytest.fixture
+def inventory(tmp_path: Path) -> Path:
+    """A copy of the lab's inventory to spoil."""
+    return Path(shutil.copytree(ROOT / "lab" / "inventory", tmp_path / "inventory"))
+
+
+def replace_in(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
 
 
 @pytest.hookimpl(wrapper=True)

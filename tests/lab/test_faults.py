@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
-import pytest
-
 from lab import Lab
-from tests.lab.conftest import ROOT, Ran, Runbooks
+from tests.lab.conftest import Ran, Runbooks, replace_in
 
 DROP_A_NAME = "sed -i '/grafana/d' /etc/hosts"
 NAMES = ("--yes", "--only", "names into")
@@ -18,18 +15,6 @@ def said(ran: Ran, exit_code: int, *words: str) -> None:
     assert ran.exit_code == exit_code, str(ran)
     for word in words:
         assert word in ran.stdout, f"{word!r} is missing\n{ran}"
-
-
-@pytest.fixture
-def inventory(tmp_path: Path) -> Path:
-    """A copy of the lab's inventory to spoil."""
-    return Path(shutil.copytree(ROOT / "lab" / "inventory", tmp_path / "inventory"))
-
-
-def replace_in(path: Path, old: str, new: str) -> None:
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new))
 
 
 def pin_elsewhere(inventory: Path, known: Path) -> None:
