@@ -94,7 +94,7 @@ def ensure_image(paths: LabPaths, say: Callable[[str], None]) -> Image:
         if not image.folder.exists():
             say(f"building the image {image.key} (once; takes two to four minutes) ...")
             _require_tools()
-            _require_space(paths)
+            paths.require_space(NEEDED_FREE_MIB, "building the image")
             _build(image)
         for old in paths.images.iterdir():
             if old.is_dir() and old != image.folder:
@@ -129,15 +129,6 @@ def _require_tools() -> None:
 
 def _which(tool: str) -> str | None:
     return shutil.which(tool, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
-
-
-def _require_space(paths: LabPaths) -> None:
-    free = shutil.disk_usage(paths.root).free // 2**20
-    if free < NEEDED_FREE_MIB:
-        raise LabError(
-            f"{paths.root} has {free} MiB free, building the image needs {NEEDED_FREE_MIB} MiB",
-            advice="free some space, or set XDG_CACHE_HOME to a folder on a larger disk",
-        )
 
 
 def _build(image: Image) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
+
+from lab.errors import LabError
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,15 @@ class LabPaths:
     def console(self, name: str) -> Path:
         """Serial console of the machine `name` since the lab was started."""
         return self.run / name / "console.log"
+
+    def require_space(self, needed_mib: int, purpose: str) -> None:
+        """Raise LabError unless so much of the disk is free."""
+        free_mib = shutil.disk_usage(self.root).free // 2**20
+        if free_mib < needed_mib:
+            raise LabError(
+                f"{self.root} has {free_mib} MiB free, {purpose} needs up to {needed_mib} MiB",
+                advice="free some space, or set XDG_CACHE_HOME to a folder on a larger disk",
+            )
 
     def make(self) -> None:
         """Create the folders, readable by their owner only."""

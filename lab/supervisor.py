@@ -143,7 +143,7 @@ class Supervisor:
         self._snapshot = Snapshot(self._paths.snapshots / key)
 
     def _capture_all(self, say: Say) -> None:
-        _require_space(self._paths)
+        self._paths.require_space(NEEDED_FREE_MIB, "the snapshot")
         _require_ports(MACHINES)
         partial = Snapshot(self._snapshot.folder.with_suffix(".partial"))
         shutil.rmtree(partial.folder, ignore_errors=True)
@@ -235,12 +235,3 @@ def _require_ports(specs: Iterable[MachineSpec]) -> None:
                     f"port {spec.ssh_port} on 127.0.0.1, which {spec.name} needs for ssh, is in use",
                     advice=f"see who has it with `ss -ltnp sport = :{spec.ssh_port}` and end that program",
                 ) from error
-
-
-def _require_space(paths: LabPaths) -> None:
-    free = shutil.disk_usage(paths.root).free // 2**20
-    if free < NEEDED_FREE_MIB:
-        raise LabError(
-            f"{paths.root} has {free} MiB free, the snapshot needs up to {NEEDED_FREE_MIB} MiB",
-            advice="free some space, or set XDG_CACHE_HOME to a folder on a larger disk",
-        )
