@@ -178,7 +178,6 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(verb=verb)
         return command
 
-    places = f"a machine ({', '.join(_HOSTS)}) or a site ({', '.join(SITES)})"
     add(
         "up",
         _up,
@@ -199,14 +198,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("hosts", nargs="*", metavar="HOST")
     command = add("clocks", _clocks, "show how far the machines' clocks are from the host's")
     command.add_argument("--set", action="store_true", help="set them first (done at every start and reset anyway)")
-    command = add(
-        "cut", _cut, "drop all cluster traffic between two machines or sites, both ways; ssh to the machines stays"
-    )
-    command.add_argument("first", metavar="A", help=places)
-    command.add_argument("second", metavar="B", help="likewise")
-    command = add("heal", _heal, "undo the cut between two machines or sites, or all cuts")
-    command.add_argument("first", metavar="A", nargs="?", help=places)
-    command.add_argument("second", metavar="B", nargs="?", help="likewise")
+    for name, verb, text in _CABLES:
+        _add_places(add(name, verb, text), required=name == "cut")
     _add_wan(add("wan", _wan, "show or change what happens to traffic between two sites"))
     command = add("logs", _logs, "show the serial console of a machine")
     command.add_argument("host", choices=_HOSTS)
@@ -215,6 +208,19 @@ def _parser() -> argparse.ArgumentParser:
         "folder", type=Path
     )
     return parser
+
+
+_CABLES = (
+    ("cut", _cut, "drop all cluster traffic between two machines or sites, both ways; ssh to the machines stays"),
+    ("heal", _heal, "undo the cut between two machines or sites, or all cuts"),
+)
+
+
+def _add_places(command: argparse.ArgumentParser, *, required: bool) -> None:
+    many = None if required else "?"
+    places = f"a machine ({', '.join(_HOSTS)}) or a site ({', '.join(SITES)})"
+    command.add_argument("first", metavar="A", nargs=many, help=places)
+    command.add_argument("second", metavar="B", nargs=many, help="likewise")
 
 
 def _add_wan(command: argparse.ArgumentParser) -> None:
