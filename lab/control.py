@@ -77,12 +77,12 @@ class Owner:
 
     def stop(self, *, timeout_s: float = 20.0) -> None:
         """End the owner and with it all machines; returns when it is gone."""
-        self.process.terminate()
-        try:
-            self.process.wait(timeout=timeout_s)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        with self.process:  # closes our end of its standard input, too
+            self.process.terminate()
+            try:
+                self.process.wait(timeout=timeout_s)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
 
 
 def start_owner(paths: LabPaths) -> Owner:
