@@ -135,11 +135,24 @@ class FramingError(RemoteError):
 
 
 class ParseError(DockyardError):
-    """A tool said something that its template does not know."""
+    """A tool said something that its reader does not know.
 
-    def __init__(self, tool: str, line_number: int, line: str, neighbours: str, *, version: str = "") -> None:
+    ``line_number`` 0 is the output as a whole; ``why`` goes on after "line 3" or "the output".
+    """
+
+    def __init__(
+        self,
+        tool: str,
+        line_number: int,
+        line: str,
+        neighbours: str,
+        *,
+        version: str = "",
+        why: str = "is not understood",
+    ) -> None:
+        what = f"line {line_number} {why}: {line!r}" if line_number else f"the output {why}"
         super().__init__(
-            f"{tool}{' ' + version if version else ''}: line {line_number} is not understood: {line!r}\n{neighbours}",
+            f"{tool}{' ' + version if version else ''}: {what}\n{neighbours}".rstrip(),
             advice="Nothing was decided on this output. Please report it together with the tool's version.",
         )
         self.tool = tool

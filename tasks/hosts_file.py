@@ -16,7 +16,7 @@ from dockyard.errors import DockyardError, StepFailed
 from dockyard.files import FileState, read_file
 from dockyard.findings import Cause, Finding
 from dockyard.observe import Domain, Observed
-from dockyard.parsing import parse
+from dockyard.parsing import Printed
 from dockyard.remote import Command, Outputs
 from dockyard.topology import Host, Topology
 from dockyard.unseen import unseen
@@ -79,10 +79,10 @@ def probes(topology: Topology, _host: Host) -> Sequence[Command]:
 
 def read(_topology: Topology, _host: Host, outputs: Outputs) -> NamesState:
     """Raises CommandFailed or ParseError."""
-    rows = parse("getent_names", outputs.text("names"), tool="getent ahostsv4")
+    rows = Printed("getent ahostsv4", outputs.text("names")).rows("getent_names")
     return NamesState(
         file=FileState.of(outputs, PATH),
-        addresses={str(row["name"]): _meaning(str(row["exit_code"]), str(row["addresses"])) for row in rows},
+        addresses={row["name"]: _meaning(row["exit_code"], row["addresses"]) for row in rows},
     )
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
-from typing import cast
 
 from dockyard.change import Plan, Run
 from dockyard.findings import Cause, Finding
 from dockyard.observe import Domain, Observed
-from dockyard.parsing import parse
+from dockyard.parsing import Printed
 from dockyard.remote import Command, Outputs
 from dockyard.topology import Host, Topology
 from dockyard.unseen import unseen
@@ -85,7 +84,7 @@ def probes(_topology: Topology, _host: Host) -> Sequence[Command]:
 
 def read(_topology: Topology, _host: Host, outputs: Outputs) -> MachineState:
     """Raises CommandFailed or ParseError."""
-    rows = [cast("dict[str, str]", row) for row in parse("machine", outputs.text("machine"), tool="machine")]
+    rows = Printed("machine", outputs.text("machine")).rows("machine")
     facts = {key: row[key] for row in rows for key in ("clock", "kernel", "uptime_s") if row[key]}
     systems = {row["mount"]: _file_system(row) for row in rows if row["mount"]}
     return MachineState(

@@ -10,10 +10,9 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 from dockyard.observe import Domain
-from dockyard.parsing import parse
+from dockyard.parsing import Printed
 from dockyard.remote import Command, Outputs
 from dockyard.topology import Host, Topology
 
@@ -96,7 +95,7 @@ REACH = Domain("wireguard reach", probes, read)
 
 def read_reach(text: str) -> ReachState:
     """What the probe printed, in any order of its pings."""
-    rows = [cast("dict[str, str]", row) for row in parse("wireguard_reach", text, tool="wireguard reach")]
+    rows = Printed("wireguard reach", text).rows("wireguard_reach")
     return ReachState(
         now=next(int(row["rx"]) for row in rows if row["kind"] == "now"),
         small={row["key"]: _ping(row) for row in rows if row["size"] == str(SMALL)},

@@ -7,17 +7,16 @@ both ends of a pair hold the same 256 random bits.
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 from dockyard.change import UnitState, unit_probe
 from dockyard.errors import ParseError
 from dockyard.files import FileState, read_file
 from dockyard.observe import Domain
-from dockyard.parsing import parse
+from dockyard.parsing import Printed, Row
 from dockyard.remote import Command, Outputs
 from dockyard.topology import Host, Topology
 from tasks.wireguard import conf, places
@@ -196,7 +195,7 @@ def read(topology: Topology, host: Host, outputs: Outputs) -> WireguardState:
         ParseError: a tool printed something unknown.
     """
     interface = topology.cluster.wireguard.interface
-    facts = parse("wireguard_files", outputs.text("wireguard files"), tool="wireguard files")
+    facts = Printed("wireguard files", outputs.text("wireguard files")).rows("wireguard_files")
     names = endpoint_names(topology, host.name)
     old_key = ("old", f"{interface}.key.old", "other")
     config = places.config(interface)
@@ -206,15 +205,15 @@ def read(topology: Topology, host: Host, outputs: Outputs) -> WireguardState:
         link=_link(interface, outputs.text("ip address"), outputs.text("ip route")),
         key=_key(facts, f"{interface}.key"),
         next_key=_key(facts, f"{interface}.key.new"),
-        kept=tuple(str(fact["name"]) for fact in facts if fact["kind"] == "old"),
+        kept=tuple(fact["name"] for fact in facts if fact["kind"] == "old"),
         key_renewed=any((fact["kind"], fact["name"], fact["value"]) == old_key for fact in facts),
-        armed_s=next((int(str(fact["value"])) for fact in facts if fact["kind"] == "armed"), None),
+        armed_s=next((int(fact["value"]) for fact in facts if fact["kind"] == "armed"), None),
         preshared={
-            str(fact["name"]): PresharedKeyFile(fingerprint=str(fact["value"]), **_attributes(fact))
+            fact["name"]: PresharedKeyFile(fingerprint=fact["value"], **_attributes(fact))
             for fact in facts
             if fact["kind"] == "psk"
         },
-        loaded={str(fact["name"]): str(fact["value"]) for fact in facts if fact["kind"] == "loaded"},
+        loaded={fact["name"]: fact["value"] for fact in facts if fact["kind"] == "loaded"},
         files={
             path: conf.read(outputs, path) if path == config else FileState.of(outputs, path)
             for path in places.files(interface, resolving=bool(names))
@@ -222,9 +221,7 @@ def read(topology: Topology, host: Host, outputs: Outputs) -> WireguardState:
         service=UnitState.of(outputs, places.service(interface)),
         timer=UnitState.of(outputs, places.TIMER),
         reload_needed="yes" in _one(facts, "reload"),
-        resolved={
-            str(fact["name"]): frozenset(str(fact["value"]).split()) for fact in facts if fact["kind"] == "resolved"
-        },
+        resolved={fact["name"]: frozenset(fact["value"].split()) for fact in facts if fact["kind"] == "resolved"},
     )
 
 
@@ -237,7 +234,7 @@ def read_interfaces(dump: str) -> dict[str, Interface]:
     Raises:
         ParseError: an unknown line, or a line that still shows a secret key.
     """
-    rows = [cast("dict[str, str]", row) for row in parse("wg_show_all_dump", dump, tool="wg show all dump")]
+    rows = Printed("wg show all dump", dump).rows("wg_show_all_dump")
     peers = [(row["interface"], _peer(row)) for row in rows if row["allowed_ips"]]
     return {
         row["interface"]: Interface(
@@ -269,21 +266,21 @@ def _known(text: str) -> str:
     return "" if text == NONE else text
 
 
-def _one(facts: Sequence[Mapping[str, Any]], kind: str) -> str:
+def _one(facts: Sequence[Row], kind: str) -> str:
     for fact in facts:
         if fact["kind"] == kind:
-            return str(fact["value"])
+            return fact["value"]
     raise ParseError("wireguard files", 0, "", f"no line begins with {kind}|")
 
 
-def _attributes(fact: Mapping[str, Any]) -> dict[str, Any]:
+def _attributes(fact: Row) -> dict[str, Any]:
     return {"mode": int(fact["mode"], 8), "owner": fact["owner"]}
 
 
-def _key(facts: Sequence[Mapping[str, Any]], name: str) -> KeyFile | None:
+def _key(facts: Sequence[Row], name: str) -> KeyFile | None:
     for fact in facts:
         if fact["kind"] == "key" and fact["name"] == name:
-            return KeyFile(public_key=str(fact["value"]), **_attributes(fact))
+            return KeyFile(public_key=fact["value"], **_attributes(fact))
     return None
 
 
@@ -307,8 +304,4 @@ def _link(interface: str, addresses: str, routes: str) -> Link | None:
 
 def read_json(tool: str, text: str) -> list[dict[str, Any]]:
     """The list that ``ip -j`` printed; raises ParseError for anything else. Nothing at all is an empty list."""
-    try:
-        found = json.loads(text or "[]")
-    except json.JSONDecodeError as error:
-        raise ParseError(tool, error.lineno, text.splitlines()[error.lineno - 1], error.msg) from error
-    return [entry for entry in found if entry]
+    return [entry for entry in Printed(tool, text or "[]").json() if entry]

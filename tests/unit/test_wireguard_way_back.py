@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from dockyard.errors import StepFailed
-from dockyard.parsing import parse
+from dockyard.parsing import Printed
 from tasks import wireguard
 from tasks.wireguard import WireguardState, places, state
 from tasks.wireguard.state import KeyFile
@@ -122,7 +122,7 @@ def test_the_probe_sees_the_old_state_and_whether_it_may_come_back(
     for name, text in {"wg0.key": "new", "wg0.key.old": "old", "wg0.conf": "same", "wg0.conf.old": "same"}.items():
         (tmp_path / name).write_text(text)
     script = state._FILES.format(interface="wg0", units="", back=places.BACK_UNIT)
-    rows = parse("wireguard_files", in_folder(tmp_path, script, timer, service), tool="wireguard files")
+    rows = Printed("wireguard files", in_folder(tmp_path, script, timer, service)).rows("wireguard_files")
     assert [(row["name"], row["value"]) for row in rows if row["kind"] == "old"] == [
         ("wg0.conf.old", "same"),
         ("wg0.key.old", "other"),
