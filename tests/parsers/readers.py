@@ -1,4 +1,4 @@
-"""All readers, as the tests that hold for every one of them see them; each domain lists its own in ``read_<domain>.py``."""
+"""All readers, as the tests that hold for all of them see them; each domain lists its own in ``read_<domain>.py``."""
 
 from __future__ import annotations
 
