@@ -9,8 +9,8 @@ from __future__ import annotations
 import functools
 import io
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +23,7 @@ from dockyard.errors import ParseError
 TEMPLATES = Path(__file__).parent.parent / "templates" / "parse"
 
 E = TypeVar("E", bound=Enum)
+S = TypeVar("S")
 
 
 class Row(dict[str, str]):
@@ -88,6 +89,8 @@ class Printed:
             return json.loads(self.text)
         except json.JSONDecodeError as error:
             raise self.error(error.lineno, f"is not JSON ({error.msg})") from error
+        except (ValueError, RecursionError) as error:  # a number of thousands of digits, or as many brackets
+            raise self.error(0, f"is no JSON that a tool prints ({error})") from error
 
     def xml(self) -> ET.Element:
         """The root of the XML document; raises ParseError for anything else."""
@@ -95,6 +98,20 @@ class Printed:
             return ET.fromstring(self.text.encode("utf-8", "surrogateescape"))  # noqa: S314  # expat 2.4.1 stops bombs
         except ET.ParseError as error:
             raise self.error(error.position[0], f"is not XML ({error})") from error
+
+    def agree(self, text: S, machine: S) -> S:
+        """``machine``, when the text says the same.
+
+        Both are states that were reduced to what either form can say. The two commands ran one after the other, so a
+        difference may also be a change in between: look again before you believe in a fault.
+
+        Raises:
+            ParseError: they differ; the message names the fields.
+        """
+        if text != machine:
+            differing = "; ".join(_differences(text, machine))
+            raise self.error(0, f"does not say what its machine-readable form says: {differing}")
+        return machine
 
     def error(self, line_number: int = 0, why: str = "is not understood") -> ParseError:
         """The error for one line, with its neighbours; see `ParseError`."""
@@ -104,6 +121,20 @@ class Printed:
         shown = enumerate(lines[first : line_number + 2], first + 1)
         neighbours = "\n".join(f"{'>' if at == line_number else ' '} {at:4} {text}" for at, text in shown)
         return ParseError(self.tool, line_number, line, neighbours, version=self.version, why=why)
+
+
+def _differences(one: object, other: object, path: str = "") -> Iterator[str]:
+    """Where two states differ, as ``resources[0].role: Primary, Secondary``."""
+    if is_dataclass(one) and type(one) is type(other):
+        for item in fields(one):
+            if item.compare:
+                name = f"{path}.{item.name}".lstrip(".")
+                yield from _differences(getattr(one, item.name), getattr(other, item.name), name)
+    elif isinstance(one, tuple) and isinstance(other, tuple) and len(one) == len(other):
+        for at, pair in enumerate(zip(one, other, strict=True)):
+            yield from _differences(*pair, f"{path}[{at}]")
+    elif one != other:
+        yield f"{path}: {one}, {other}"
 
 
 @functools.cache
