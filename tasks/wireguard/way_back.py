@@ -21,8 +21,8 @@ from tasks.wireguard.state import WIREGUARD, WireguardState
 WAY_BACK_S = 180
 """Seconds until a host looks whether the new key works: time to prove it first, and short enough to be cut off."""
 
-DECIDES_S = 30
-"""Seconds that a host needs to decide then: up to 5 s for a ping to each peer, and wg-sync."""
+DECIDES_S = 45
+"""Seconds that a host needs to decide then: up to 8 s for a ping to each peer (see `reach.DEADLINE_S`), and wg-sync."""
 
 _ARM = """\
 systemctl stop {unit}.timer {unit}.service 2>/dev/null

@@ -40,7 +40,7 @@ def test_nobody_writes_what_a_pending_way_back_would_replace(plan: Any) -> None:
     states = {**healthy(), "dock-prod": swapped(60)["dock-prod"]}
     with pytest.raises(StepFailed, match=r"dock-prod: a key rotation is not settled; .* decides in 120 s") as caught:
         plan(topology(), observed(states))
-    assert caught.value.advice.startswith("Nothing was done on any host. Wait 150 s")
+    assert caught.value.advice.startswith("Nothing was done on any host. Wait 165 s")
 
 
 @pytest.mark.parametrize(("armed_s", "when"), [(0, "in 180 s"), (179, "in 1 s"), (181, "now"), (4000, "now")])
