@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,7 @@ def load(inventory: str | None = None) -> tuple[Nornir, Topology]:
     """
     config = Config.from_file(str(CONFIG))
     config.logging.configure()
+    logging.getLogger("nornir").addHandler(logging.NullHandler())  # no tracebacks beside the errors that are reported
     folder = FolderInventory(str(folder_of(inventory)))
     nornir = Nornir(inventory=folder.load(), runner=load_runner(config), config=config, data=GlobalState())
     topology = read_topology(nornir.inventory)
