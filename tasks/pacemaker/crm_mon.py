@@ -207,7 +207,7 @@ class _Reading:
             return section if section in {Section.ATTRIBUTES, Section.HISTORY} else home
         if home is Section.SUMMARY and heading == "" and section is not Section.SUMMARY:
             raise self.printed.error(row.line_number, "does not belong here")
-        return section if home is Section.RESOURCES and section is Section.NODES else home
+        return section if home is Section.RESOURCES and heading == "node list" else home
 
     def _stands_under(self, row: Row, node: Row) -> bool:
         """Lines of a node's resources: deeper than the node, and without a gap."""

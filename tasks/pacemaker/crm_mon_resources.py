@@ -77,11 +77,11 @@ def flags_of(printed: Printed, line_number: int, note: str) -> frozenset[Flag] |
     """
     known = {flag.value: flag for flag in Flag}
     words = [
-        re.sub(r"target-role:(Slave|Unpromoted)$", Flag.TARGET_UNPROMOTED, word, flags=re.I)
+        re.sub(r"target-role:(Slave|Unpromoted)$", Flag.TARGET_UNPROMOTED, word, flags=re.IGNORECASE)
         for word in note.split(", ")
     ]
     words = [Flag.DISABLED if word.lower() == "target-role:stopped" else word for word in words]
-    words = [word for word in words if not word.startswith("target-role:")]
+    words = [word for word in words if word in known or not word.startswith("target-role:")]
     if all(word in known for word in words):
         return frozenset(known[word] for word in words)
     if _FLAG_WORDS.search(note):
@@ -156,7 +156,7 @@ def read_resource(printed: Printed, row: Row, within: tuple[str, ...], under: st
         state.flags |= flags_of(printed, row.line_number, parts["target"].strip(" ()")) or frozenset()
     return Resource(
         id=row["resource"],
-        role=role if not (Flag.FAILED in state.flags and role not in {Role.PROMOTED}) else Role.NOT_SAID,
+        role=Role.NOT_SAID if Flag.FAILED in state.flags and role is not Role.PROMOTED else role,
         nodes=(under,) if under else state.nodes,
         flags=frozenset(state.flags),
         within=within,
@@ -267,21 +267,18 @@ class Tree:
         if not parent or not clone or clone.kind is not CollectionKind.CLONE:
             raise self.printed.error(row.line_number, "is a list of instances outside of a clone")
         word, _, reason = row["instance_list"].partition(" ")
-        rank = 0 if word in {"Promoted", "Masters"} else 2 if word == "Stopped" else 1
+        rank = _rank(word)
         if row["instance_list"] in parent.lists or any(_rank(known) > rank for known in parent.lists):
             raise self.printed.error(row.line_number, "is a second list of the same kind")
-        if (
-            any(_rank(known) == rank < 2 for known in parent.lists)
-            or (word == "Started") is clone.promotable
-            and rank < 2
-        ):
+        misnamed = rank == 1 and (word == "Started") is clone.promotable
+        if misnamed or any(_rank(known) == rank < 2 for known in parent.lists):
             raise self.printed.error(row.line_number, f"does not fit the clone {clone.id}")
         parent.lists.append(row["instance_list"])
         for name in row["list"].split():
             self._instance(row, clone, parent, name, word, reason.strip("()"))
 
     def _instance(self, row: Row, clone: Collection, parent: _Open, name: str, word: str, reason: str) -> None:
-        if word == "Stopped" and name.split(":")[0] != clone.child:
+        if word == "Stopped" and name.split(":", maxsplit=1)[0] != clone.child:
             assert parent.collection != NOT_SAID
             now = self.collections[parent.collection]
             self._once(row, parent.path, "stopped", (name,))

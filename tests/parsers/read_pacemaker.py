@@ -47,7 +47,7 @@ def facts(cluster: Cluster, sample: Sample) -> Any:
     """What the recorded XML says of the same moment, as far as the text with these options can say it."""
     if cluster.answer is not Answer.STATUS:
         return {"status": {"code": 102}} if cluster.answer is Answer.NOT_CONNECTED else {"state": cluster.daemons.value}
-    parts = {
+    parts: dict[Section, tuple[str, list[Any]]] = {
         Section.ATTRIBUTES: ("node_attributes", [_attribute(one) for one in cluster.attributes]),
         Section.HISTORY: ("fail_counts", [_count(one) for one in cluster.history if one.fail_count]),
     }
