@@ -90,6 +90,8 @@ BELONGS = {
 }
 """The section in which a line with that value may stand; the first that is there counts."""
 MOST_INSTANCES = 20_000
+NOT_CONNECTED = frozenset({102, 107})
+"""Exit codes of 2.0 and later, and of 1.1 (ENOTCONN)."""
 
 
 def read(text: str, *, stderr: str = "", exit_code: int = 0, version: str = "") -> Cluster:
@@ -107,8 +109,8 @@ def read(text: str, *, stderr: str = "", exit_code: int = 0, version: str = "") 
     if status:
         return _Reading(printed).read(status)
     said = " ".join([*(row["message"] for row in rows), *stderr.split("\n")]).strip()
-    if not rows and exit_code == 0 and "onnect" not in said:
-        raise printed.error(0, "is empty, although crm_mon ended with 0")
+    if not rows and exit_code not in NOT_CONNECTED and "onnect" not in said:
+        raise printed.error(0, f"is empty, and crm_mon ended with {exit_code} {said}".rstrip())
     daemons = next((_daemons(printed, row) for row in rows if row["daemons"]), Daemons.NOT_SAID)
     answer = Answer.NOT_CONNECTED if daemons is Daemons.NOT_SAID else Answer.DAEMONS_ONLY
     return Cluster(answer=answer, complete=printed.whole, message=said, daemons=daemons)
@@ -119,10 +121,9 @@ def _health(row: Row) -> bool:
 
 
 def _daemons(printed: Printed, row: Row) -> Daemons:
-    if row["daemons"].endswith(("remoted is running (daemons may be running)", "remoted is running")):
+    if "remoted is running" in row["daemons"] or "remote" in row["daemons"].split():
         return Daemons.REMOTE
-    known = DAEMONS.get(row["daemons"]) or Daemons.REMOTE if "remote" in row["daemons"] else DAEMONS.get(row["daemons"])
-    return known or printed.member(Daemons, row["daemons"], row.line_number)
+    return DAEMONS.get(row["daemons"]) or printed.member(Daemons, row["daemons"], row.line_number)
 
 
 @dataclass(slots=True)

@@ -29,12 +29,12 @@ FENCING_STATES = {
 }
 FENCING_ACTIONS = {"turning off": "off", "unfencing": "on"}
 
-_KEY = re.compile(r"(.+)_(migrate_to|migrate_from|last_failure|[^_]+)_(\d+)")
+_KEY = re.compile(r"(.+)_(migrate_to|migrate_from|last_failure|[^_]+)_(\d{1,18})")
 
 
 def milliseconds(text: str) -> int:
     """The number in ``1m30s``, ``4.005s``, ``426ms`` or ``426``; `NOT_SAID` for nothing and for ``(null)``."""
-    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|[smhd]|)", text)
+    parts = re.findall(r"(\d{1,15}(?:\.\d{1,9})?)(ms|[smhd]|)", text)
     if not parts or "".join(f"{number}{unit}" for number, unit in parts) != text:
         return NOT_SAID
     return round(sum(float(number) * MILLISECONDS[unit] for number, unit in parts))

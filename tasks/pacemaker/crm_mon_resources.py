@@ -19,8 +19,11 @@ from tasks.pacemaker.cluster import (
     Resource,
     Role,
 )
+from tasks.pacemaker.crm_mon_events import number
+from tasks.pacemaker.crm_mon_states import MODERN, NOTE, flags_of, read_state
 
-MODERN = {"Master": Role.PROMOTED, "Masters": Role.PROMOTED, "Slave": Role.UNPROMOTED, "Slaves": Role.UNPROMOTED}
+MOST_INDENTED_TOP = 2
+"""Blanks before what belongs to nothing: two with a bullet, one before 2.0.3, none in what people paste."""
 LISTS = {
     "Online": (NodeState.ONLINE, NodeKind.MEMBER),
     "OFFLINE": (NodeState.OFFLINE, NodeKind.MEMBER),
@@ -37,13 +40,6 @@ KINDS = {
 }
 
 _NAME = re.compile(r"([^\s@()]+)(?:@([^\s@()]*))?(?: \(([^\s()]+)\))?")
-_STATE = re.compile(r"(?P<orphaned>ORPHANED\s+)?(?P<target>\(target-role:\w+\) )?(?P<failed>FAILED\b\s*)?(?P<rest>.*)")
-_ROLE = re.compile(r"([A-Z][a-z]+)(?=\s|$)")
-_SEVERAL = re.compile(r"(.*?)\[((?:\s+[^\s\[\]]+)+)\s\]\s*")
-_NOTE = re.compile(r"\s*\(((?:[^()]|\([^()]*\))*)\)(\s|$)")
-_FLAG_WORDS = re.compile(
-    r"\b(" + "|".join(sorted(flag.value.split(":")[0] for flag in Flag)) + r"|FAILED|ORPHANED|REMOVED)\b"
-)
 
 
 def read_nodes(printed: Printed, row: Row) -> list[Node]:
@@ -69,96 +65,14 @@ def read_nodes(printed: Printed, row: Row) -> list[Node]:
     ]
 
 
-def flags_of(printed: Printed, line_number: int, note: str) -> frozenset[Flag] | None:
-    """The flags in ``disabled, blocked``; None if it is something else, such as a description.
-
-    Raises:
-        ParseError: some of it are flags and some are not.
-    """
-    known = {flag.value: flag for flag in Flag}
-    words = [
-        re.sub(r"target-role:(Slave|Unpromoted)$", Flag.TARGET_UNPROMOTED, word, flags=re.IGNORECASE)
-        for word in note.split(", ")
-    ]
-    words = [Flag.DISABLED if word.lower() == "target-role:stopped" else word for word in words]
-    words = [word for word in words if word in known or not word.startswith("target-role:")]
-    if all(word in known for word in words):
-        return frozenset(known[word] for word in words)
-    if _FLAG_WORDS.search(note):
-        raise printed.error(line_number, f"has {note!r}, of which we know only a part ({', '.join(known)})")
-    return None
-
-
-@dataclass(slots=True)
-class _State:
-    """What is behind the agent of a resource, taken apart bit by bit."""
-
-    printed: Printed
-    line_number: int
-    role: Role
-    nodes: tuple[str, ...] = ()
-    flags: set[Flag] = field(default_factory=set)
-    probe: str = ""
-    description: str = ""
-
-    def read(self, rest: str, *, beside_node: bool) -> None:
-        """``rest`` is what follows the role; ``beside_node``: the line stands under a node and names none."""
-        if several := _SEVERAL.fullmatch(rest):
-            rest, self.nodes = several[1], tuple(several[2].split())
-        nameless = beside_node or bool(self.nodes)
-        while rest := rest.strip():
-            if note := _NOTE.match(rest):
-                rest = self._note(note[1], rest[note.end() :])
-            elif rest == "FAILED" or rest.startswith("FAILED "):
-                self.flags.add(Flag.FAILED)
-                rest = rest.removeprefix("FAILED")
-            elif not nameless and (name := re.match(r"[^\s()\[\]:]+", rest)):
-                self.nodes, nameless, rest = (name.group(),), True, rest[name.end() :]
-            elif beside_node or len(self.nodes) > 1:
-                self._describe(rest)
-                return
-            else:
-                raise self.printed.error(self.line_number, f"has {rest!r} where we know of nothing")
-
-    def _note(self, note: str, rest: str) -> str:
-        flags = flags_of(self.printed, self.line_number, note)
-        if flags is not None:
-            self.flags |= flags
-        elif self.role is Role.STOPPED and not self.probe and not self.flags:
-            self.probe = note
-        else:
-            self._describe(f"({note}) {rest}".strip())
-            return ""
-        return rest
-
-    def _describe(self, text: str) -> None:
-        if _FLAG_WORDS.search(text):
-            raise self.printed.error(self.line_number, f"has {text!r}: a description or flags that we do not know")
-        self.description = text.removeprefix(": ").removeprefix("(").removesuffix(")")
-
-
 def read_resource(printed: Printed, row: Row, within: tuple[str, ...], under: str = "") -> Resource:
     """One line of a primitive; ``under`` is the node that it stands under."""
-    parts = _STATE.fullmatch(row["state"].strip())
-    assert parts
-    rest, role = parts["rest"], Role.NOT_SAID
-    said = _ROLE.match(rest)
-    if said and (said[1] in MODERN or not parts["failed"] or said[1] in set(Role)):
-        role = MODERN.get(said[1]) or printed.member(Role, said[1], row.line_number)
-        rest = rest[said.end() :]
-    elif not parts["failed"]:
-        raise printed.error(row.line_number, "has no role that we know")
-    state = _State(printed, row.line_number, role, flags={Flag.FAILED} if parts["failed"] else set())
-    if parts["orphaned"] or row["orphaned"]:
-        state.flags.add(Flag.ORPHANED)
-    state.read(f"{parts['target'] or ''}{rest}" if not parts["target"] else rest, beside_node=bool(under))
-    if parts["target"]:
-        state.flags |= flags_of(printed, row.line_number, parts["target"].strip(" ()")) or frozenset()
+    state = read_state(printed, row.line_number, row["state"], beside_node=bool(under))
     return Resource(
         id=row["resource"],
-        role=Role.NOT_SAID if Flag.FAILED in state.flags and role is not Role.PROMOTED else role,
+        role=state.role,
         nodes=(under,) if under else state.nodes,
-        flags=frozenset(state.flags),
+        flags=frozenset(state.flags | ({Flag.ORPHANED} if row["orphaned"] else set())),
         within=within,
         agent=row["agent"].replace("::", ":", 1),
         address=row["address"],
@@ -219,7 +133,7 @@ class Tree:
         if not self._open:
             self.top = indent if self.top == NOT_SAID else self.top
             self.tops += 1
-            if indent != self.top:
+            if indent != self.top or indent > MOST_INDENTED_TOP:
                 raise self.printed.error(row.line_number, "is indented, but nothing above it has members")
             return None
         parent = self._open[-1]
@@ -303,8 +217,8 @@ def _rank(instance_list: str) -> int:
 def read_brief(row: Row, within: tuple[str, ...] = (), under: str = "") -> Brief:
     return Brief(
         agent=row["agent"].replace("::", ":", 1),
-        active=int(row["brief_active"]),
-        configured=int(row["brief_configured"] or NOT_SAID),
+        active=number(row["brief_active"]),
+        configured=number(row["brief_configured"]),
         node=under or row["node"],
         within=within,
     )
@@ -315,7 +229,7 @@ def read_collection(printed: Printed, row: Row, within: tuple[str, ...]) -> Coll
     flags: set[Flag] = set()
     words: set[str] = set()
     inactive, description = 0, ""
-    for note in _NOTE.finditer(row["notes"]):
+    for note in NOTE.finditer(row["notes"]):
         special = {
             word for word in note[1].split(", ") if re.fullmatch(r"promotable|unique|\d+ members? inactive", word)
         }
@@ -326,7 +240,7 @@ def read_collection(printed: Printed, row: Row, within: tuple[str, ...]) -> Coll
             raise printed.error(row.line_number, f"has {others!r} where we know of nothing")
         flags |= known or frozenset()
         description = others if known is None else description
-    inactive = next((int(word.split()[0]) for word in words if "inactive" in word), 0)
+    inactive = next((number(word.split()[0]) for word in words if "inactive" in word), 0)
     kind = next(kind for kind in CollectionKind if row[kind.value])
     return Collection(
         id=row[kind.value],

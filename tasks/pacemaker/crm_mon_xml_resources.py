@@ -16,7 +16,7 @@ from tasks.pacemaker.cluster import (
     Resource,
     Role,
 )
-from tasks.pacemaker.crm_mon_resources import MODERN
+from tasks.pacemaker.crm_mon_states import MODERN
 from tasks.pacemaker.xml_element import Element
 
 KINDS = {"member": NodeKind.MEMBER, "ping": NodeKind.MEMBER, "remote": NodeKind.REMOTE}

@@ -94,10 +94,14 @@ def _node(node: Node) -> dict[str, object]:
     found["pending"] = node.state is NodeState.PENDING
     if found["pending"]:
         return found
+    found["online"] = not node.state.value.startswith("OFFLINE")
+    if found["online"]:
+        found["standby_onfail"] = node.state is NodeState.STANDBY_ON_FAIL
+    if node.state is NodeState.STANDBY_ON_FAIL:
+        return found
     standby = node.state in {NodeState.STANDBY, NodeState.STANDBY_ACTIVE, NodeState.OFFLINE_STANDBY}
     kept = node.state in {NodeState.MAINTENANCE, NodeState.OFFLINE_MAINTENANCE}
-    online = not node.state.value.startswith("OFFLINE")
-    return found | {"online": online, "standby": standby} | ({} if standby else {"maintenance": kept})
+    return found | {"standby": standby} | ({} if standby else {"maintenance": kept})
 
 
 def _listed(resource: Resource, cluster: Cluster) -> bool:
