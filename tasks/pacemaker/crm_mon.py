@@ -151,10 +151,7 @@ class _Reading:
         return Cluster(
             **summary,
             answer=Answer.STATUS,
-            complete=self.printed.whole
-            and rows[-1].line_number <= len(self.printed.lines)
-            and counted
-            and self._filled(),
+            complete=self._whole(rows) and counted and self._filled(),
             shown=shown,
             nodes=tuple(nodes),
             collections=tuple(tree.collections),
@@ -162,7 +159,7 @@ class _Reading:
             briefs=(*(read_brief(row, (), node) for node, row in self.under if row["brief_active"]), *tree.briefs),
             attributes=read_attributes(self.printed, self._rows(Section.ATTRIBUTES)),
             history=read_history(self.printed, self._rows(Section.HISTORY)),
-            failures=self._failures(),
+            failures=tuple(read_failure(self.printed, row) for row in self._rows(Section.FAILURES)),
             fencing=tuple(read_fencing(self.printed, row, heading) for heading, row in self.fencing if row["fence"]),
             fencing_history=next((row["no_history"] for _, row in self.fencing if row["no_history"]), ""),
             bans=read_bans(self.printed, self._rows(Section.BANS)),
@@ -244,14 +241,15 @@ class _Reading:
                 found.append(resource)
         return found
 
-    def _failures(self) -> tuple[Any, ...]:
-        failures = [read_failure(self.printed, row) for row in self._rows(Section.FAILURES)]
-        return tuple(failures)
+    def _whole(self, rows: Sequence[Row]) -> bool:
+        """False when the last line is cut, or one that goes on in the next has none."""
+        return self.printed.whole and rows[-1].line_number <= len(self.printed.lines)
 
     def _filled(self) -> bool:
-        """Whether the sections that are never empty have something in them."""
-        never_empty = (Section.NODES, Section.RESOURCES, Section.FAILURES, Section.BANS, Section.TICKETS)
-        return all(self.sections.get(section, True) for section in never_empty)
+        """Whether something follows the headings that never stand alone; before 1.1.14 that of inactive resources may."""
+        never_empty = (Section.NODES, Section.RESOURCES, Section.FAILURES)
+        empty = {section for section in never_empty if not self.sections.get(section, True)}
+        return not empty or (empty == {Section.RESOURCES} and "inactive resources" in self.headings)
 
     def _shown(self, brief: bool) -> frozenset[Section]:
         shown = {section for section in self.sections if section is not Section.RESOURCES}
