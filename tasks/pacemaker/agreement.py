@@ -44,13 +44,6 @@ def comparable(cluster: Cluster, shown: frozenset[Section]) -> Cluster:
     The text lists healthy instances of a clone by node only, leaves offline guests out, hides what bundles are made of
     and says nothing of what is as it should be; and operations move between two commands.
     """
-    beside = Section.BY_NODE in shown
-    clones = {(*one.within, one.id): one for one in cluster.collections if one.kind is CollectionKind.CLONE}
-    bundles = {one.id for one in cluster.collections if one.kind is CollectionKind.BUNDLE}
-    kept = [one for one in cluster.resources if not (one.within and one.within[0] in bundles)]
-    if not beside:
-        kept = _collapsed(kept, clones)
-    resources = [alike for one in kept for alike in _resources(one, one.within[:1] in clones, shown)]
     seen = cluster if Section.SUMMARY in shown or cluster.answer is not Answer.STATUS else _headless(cluster)
     return replace(
         seen,
@@ -62,7 +55,7 @@ def comparable(cluster: Cluster, shown: frozenset[Section]) -> Cluster:
             _node(node) for node in cluster.nodes if not (node.kind is NodeKind.GUEST and node.state in NOWHERE)
         ),
         collections=(),
-        resources=_sorted(set(resources)),
+        resources=_sorted(set(_all_resources(cluster, shown))),
         briefs=(),
         attributes=_sorted(_attributes(cluster)) if Section.ATTRIBUTES in shown else (),
         history=_sorted(_counts(cluster)) if Section.HISTORY in shown else (),
@@ -72,6 +65,16 @@ def comparable(cluster: Cluster, shown: frozenset[Section]) -> Cluster:
         bans=_sorted(replace(one, weight=0) for one in cluster.bans) if Section.BANS in shown else (),
         tickets=_sorted(cluster.tickets) if Section.TICKETS in shown else (),
     )
+
+
+def _all_resources(cluster: Cluster, shown: frozenset[Section]) -> list[Resource]:
+    beside = Section.BY_NODE in shown
+    clones = {(*one.within, one.id): one for one in cluster.collections if one.kind is CollectionKind.CLONE}
+    bundles = {one.id for one in cluster.collections if one.kind is CollectionKind.BUNDLE}
+    kept = [one for one in cluster.resources if not (one.within and one.within[0] in bundles)]
+    if not beside:
+        kept = _collapsed(kept, clones)
+    return [alike for one in kept for alike in _resources(one, one.within[:1] in clones, shown)]
 
 
 def _headless(cluster: Cluster) -> Cluster:

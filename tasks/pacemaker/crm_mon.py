@@ -246,7 +246,7 @@ class _Reading:
         return self.printed.whole and rows[-1].line_number <= len(self.printed.lines)
 
     def _filled(self) -> bool:
-        """Whether something follows the headings that never stand alone; before 1.1.14 that of inactive resources may."""
+        """Whether the headings that never stand alone have lines; before 1.1.14 that of inactive resources may."""
         never_empty = (Section.NODES, Section.RESOURCES, Section.FAILURES)
         empty = {section for section in never_empty if not self.sections.get(section, True)}
         return not empty or (empty == {Section.RESOURCES} and "inactive resources" in self.headings)

@@ -85,7 +85,7 @@ def _no_status(root: Element, parts: dict[str, Element], exit_code: int) -> Clus
 
 def _status(root: Element, parts: dict[str, Element]) -> Cluster:
     new = root.node.tag == "pacemaker-result"
-    limited = any(_LIMITS.fullmatch(word) and word != "--include=all" for word in root.optional("request").split())
+    limited = _limited(root)
     summary = _summary(parts["summary"], new=new, limited=limited) if "summary" in parts else {}
     nodes, beside = read_nodes(parts["nodes"]) if "nodes" in parts else ((), ())
     collections, listed = read_tree(parts["resources"], nodes, limited=limited) if "resources" in parts else ((), ())
@@ -112,6 +112,11 @@ def _status(root: Element, parts: dict[str, Element]) -> Cluster:
         bans=_each(parts, "bans", _bans),
         tickets=_each(parts, "tickets", _tickets),
     )
+
+
+def _limited(root: Element) -> bool:
+    """Whether an option on the command line left something out."""
+    return any(_LIMITS.fullmatch(word) and word != "--include=all" for word in root.optional("request").split())
 
 
 def _check_counts(root: Element, summary: dict[str, Any], nodes: int, instances: int, *, limited: bool) -> None:
