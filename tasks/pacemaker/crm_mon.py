@@ -144,6 +144,7 @@ class _Reading:
         listed = [row for row in self._rows(Section.RESOURCES) if not row["empty"]]
         for row in listed:
             tree.add(row)
+        tree.check_members()
         beside = self._beside_nodes()
         shown = self._shown(bool(tree.briefs) or any(row["brief_active"] for _, row in self.under))
         summary = self._summary()

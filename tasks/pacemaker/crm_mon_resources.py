@@ -126,6 +126,14 @@ class Tree:
         else:
             self._collection(row, path)
 
+    def check_members(self) -> None:
+        """Raises ParseError for a group or bundle without members: they have lost their indentation, or are missing."""
+        filled = {one.within for one in (*self.resources, *self.briefs)}
+        for one in self.collections:
+            path = (*one.within, one.id)
+            if one.kind is not CollectionKind.CLONE and not any(within[: len(path)] == path for within in filled):
+                raise self.printed.error(0, f"names no member of the {one.kind} {one.id}")
+
     def _parent(self, row: Row) -> _Open | None:
         indent = len(row["indent"].expandtabs())
         while self._open and self._open[-1].indent >= indent:

@@ -100,6 +100,7 @@ def test_an_unknown_word_is_refused(state: str) -> None:
         pytest.param("  * Clone Set: c [app] (promotable):\n    * Started: [ n1 ]\n", id="started, not unpromoted"),
         pytest.param("  * Clone Set: c [app]:\n    * Stopped: [ n1 ]\n    * Started: [ n2 ]\n", id="wrong order"),
         pytest.param("  * a\t(lsb:a):\t Started n1\n  * a\t(lsb:a):\t Started n2\n", id="twice"),
+        pytest.param("  * Resource Group: g:\n  * a\t(lsb:a):\t Started n1\n", id="group without members"),
         pytest.param("  * Replica[0]\n", id="replica without bundle"),
     ],
 )
