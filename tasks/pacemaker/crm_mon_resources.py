@@ -105,6 +105,7 @@ class Tree:
     listed: dict[str, int] = field(default_factory=dict)
     """How many active instances of each clone are only listed by node."""
     _open: list[_Open] = field(default_factory=list)
+    _clones: dict[tuple[str, ...], Collection] = field(default_factory=dict)
     _seen: set[tuple[tuple[str, ...], str, tuple[str, ...]]] = field(default_factory=set)
 
     def add(self, row: Row) -> None:
@@ -128,10 +129,10 @@ class Tree:
 
     def check_members(self) -> None:
         """Raises ParseError for a group or bundle without members: they have lost their indentation, or are missing."""
-        filled = {one.within for one in (*self.resources, *self.briefs)}
+        paths = {one.within for one in self.resources} | {one.within for one in self.briefs}
+        filled = {path[:depth] for path in paths for depth in range(1, len(path) + 1)}
         for one in self.collections:
-            path = (*one.within, one.id)
-            if one.kind is not CollectionKind.CLONE and not any(within[: len(path)] == path for within in filled):
+            if one.kind is not CollectionKind.CLONE and (*one.within, one.id) not in filled:
                 raise self.printed.error(0, f"names no member of the {one.kind} {one.id}")
 
     def _parent(self, row: Row) -> _Open | None:
@@ -152,7 +153,7 @@ class Tree:
 
     def _belongs(self, row: Row, name: str, path: tuple[str, ...]) -> None:
         """Members of a clone are named like the clone's child."""
-        clone = next((one for one in self.collections if path and (*one.within, one.id) == path), None)
+        clone = self._clones.get(path)
         if clone and clone.child and name != clone.child and not name.startswith(f"{clone.child}:"):
             raise self.printed.error(row.line_number, f"is no instance of {clone.child}, which stands above it")
 
@@ -165,7 +166,7 @@ class Tree:
     def _resource(self, row: Row, path: tuple[str, ...]) -> None:
         self._belongs(row, row["resource"], path)
         resource = read_resource(self.printed, row, path)
-        cloned = any(one.kind is CollectionKind.CLONE for one in self.collections if (*one.within, one.id) == path)
+        cloned = path in self._clones
         if Flag.ORPHANED not in resource.flags and (resource.active or not cloned):
             self._once(row, path, resource.id, resource.nodes if cloned else ())
         self.resources.append(resource)
@@ -181,6 +182,8 @@ class Tree:
         self._belongs(row, collection.id, path)
         self._once(row, path, collection.id, ())
         self.collections.append(collection)
+        if collection.kind is CollectionKind.CLONE:
+            self._clones[*path, collection.id] = collection
         opened = _Open(len(row["indent"].expandtabs()), (*path, collection.id), collection=len(self.collections) - 1)
         self._open.append(opened)
 
