@@ -133,8 +133,9 @@ def _link(peer: Peer) -> Level:
 def comparable(state: DrbdState) -> DrbdState:
     """The state as far as each of the outputs can say it, and without all that moves from one command to the next.
 
-    Left out: numbers, counters, progress, congestion; volumes of peers that are not connected; which resources that
-    are down were asked for. Not said and no are the same for clients, not said and yes for quorum.
+    Left out: numbers, counters, progress, congestion; volumes of peers that are not connected; a StandAlone peer without
+    a name, which is one of DRBD 8.4; which resources that are down were asked for. Not said and no are the same for
+    clients, not said and yes for quorum.
     """
     outcome = Outcome.NOTHING_CONFIGURED if state.outcome in NOTHING_UP else state.outcome
     return replace(
@@ -150,7 +151,7 @@ def _plain(resource: Resource) -> Resource:
         forced_io_failures=resource.forced_io_failures,
         write_ordering=WriteOrdering.UNSAID,
         volumes=tuple(_plain_volume(volume) for volume in resource.volumes),
-        peers=tuple(_plain_peer(peer) for peer in resource.peers),
+        peers=tuple(_plain_peer(peer) for peer in resource.peers if peer.name or peer.link is not Link.STAND_ALONE),
     )
 
 
