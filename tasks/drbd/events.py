@@ -100,7 +100,6 @@ class _Objects:
                 raise part.error("is of a connection that is not there")
 
     def _peer(self, key: tuple[str, str], said: Words) -> Peer:
-        said.number("peer-node-id", 0)
         connected = said.text("connection") == "Connected"
         there = [self._peer_volume(part, connected) for owner, part in self._there if owner == key]
         paths = [words.path(part) for owner, part in self._paths if owner == key and part.number("peer-node-id", 0) >= 0]

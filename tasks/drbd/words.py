@@ -189,9 +189,10 @@ def _volume_counters(words: Words) -> VolumeCounters | None:
 def peer(name: str, words: Words, volumes: list[PeerVolume], paths: list[Path]) -> Peer:
     """A peer. The short text says ``connection:`` of those that are not connected and ``role:`` of those that are."""
     link = words.member("connection", Link, Link.CONNECTED)
+    node_id = "peer-node-id" if "peer-node-id" in words else "node-id"
     said = Peer(
         name=name,
-        node_id=words.number("node-id") if "node-id" in words else None,
+        node_id=words.number(node_id) if node_id in words else None,
         link=link,
         role=words.member("role", Role, None if link is Link.CONNECTED else Role.UNKNOWN),
         tls=words.said("tls"),
