@@ -10,7 +10,9 @@ import re
 from dockyard.parsing import Printed
 from tasks.drbd.state import DrbdState, Outcome
 
-NO_SUCH = re.compile(r"^(?P<down>\S+): No such resource$|^'(?P<undefined>\S+)' not defined in your config", re.MULTILINE)
+NO_SUCH = re.compile(
+    r"^(?P<down>\S+): No such resource$|^'(?P<undefined>\S+)' not defined in your config", re.MULTILINE
+)
 
 REASONS = [
     (Outcome.NO_RESOURCES_DEFINED, re.compile(r"^no resources defined!$", re.MULTILINE)),

@@ -37,7 +37,9 @@ def read_events(stdout: str, *, stderr: str = "", exit_code: int = 0, version: s
         outcome=Outcome.RESOURCES if resources else Outcome.NOTHING_CONFIGURED,
         resources=resources,
         missing=answer.missing(stderr),
-        complete=printed.whole and exit_code == 0 and [bool(row["last"]) for row in rows].count(True) == 1
+        complete=printed.whole
+        and exit_code == 0
+        and [bool(row["last"]) for row in rows].count(True) == 1
         and bool(rows[-1]["last"]),
         dialect=_dialect(rows),
     )
@@ -102,7 +104,9 @@ class _Objects:
     def _peer(self, key: tuple[str, str], said: Words) -> Peer:
         connected = said.text("connection") == "Connected"
         there = [self._peer_volume(part, connected) for owner, part in self._there if owner == key]
-        paths = [words.path(part) for owner, part in self._paths if owner == key and part.number("peer-node-id", 0) >= 0]
+        paths = [
+            words.path(part) for owner, part in self._paths if owner == key and part.number("peer-node-id", 0) >= 0
+        ]
         return words.peer(key[1], said, there, paths)
 
     @staticmethod

@@ -35,6 +35,8 @@ DISKS = {
 }
 """All others hold no good data: FAILED."""
 
+SAID = {Said.YES: Level.HEALTHY, Said.NO: Level.FAILED, Said.UNKNOWN: Level.UNKNOWN, Said.UNSAID: Level.UNKNOWN}
+
 BROKEN_LINKS = {Link.STAND_ALONE, Link.DISCONNECTING, Link.PROTOCOL_ERROR}
 """Links that do not come back by themselves; all others but ``Connected`` are on their way."""
 
@@ -53,17 +55,21 @@ def _contradictions(resource: Resource) -> Iterator[str]:
     if len({(peer.name, peer.node_id) for peer in resource.peers}) < len(resource.peers):
         yield "has a peer twice"
     for peer in resource.peers:
-        seen = [volume.number for volume in peer.volumes]
-        if len(set(seen)) < len(seen):
-            yield f"has a volume of {peer.label} twice"
-        if set(seen) - set(numbers):
-            yield f"has a volume of {peer.label} and not its own"
-        if peer.connected and set(seen) != set(numbers):
-            yield f"says not of every volume how it is on {peer.label}, which is connected"
-        if not peer.connected and peer.role is not Role.UNKNOWN:
-            yield f"knows the role of {peer.label}, which is not connected"
-        if any(_impossible(peer, volume) for volume in peer.volumes):
-            yield f"knows more of the disk of {peer.label} than it can without replication"
+        yield from _contradictions_of(peer, numbers)
+
+
+def _contradictions_of(peer: Peer, numbers: list[int]) -> Iterator[str]:
+    seen = [volume.number for volume in peer.volumes]
+    if len(set(seen)) < len(seen):
+        yield f"has a volume of {peer.label} twice"
+    if set(seen) - set(numbers):
+        yield f"has a volume of {peer.label} and not its own"
+    if peer.connected and set(seen) != set(numbers):
+        yield f"says not of every volume how it is on {peer.label}, which is connected"
+    if not peer.connected and peer.role is not Role.UNKNOWN:
+        yield f"knows the role of {peer.label}, which is not connected"
+    if any(_impossible(peer, volume) for volume in peer.volumes):
+        yield f"knows more of the disk of {peer.label} than it can without replication"
 
 
 def _impossible(peer: Peer, volume: PeerVolume) -> bool:
@@ -74,9 +80,13 @@ def _impossible(peer: Peer, volume: PeerVolume) -> bool:
 def standing(state: DrbdState) -> Standing:
     """How well everything stands that the answer speaks of.
 
-    ``r0/0 disk``, ``quorum`` and ``requests`` are of this host's volume, ``r0 io`` whether the resource takes I/O at
-    all, ``r0 dock-mirror connection`` of a peer; ``r0/0 dock-mirror disk``, ``replication`` and ``same data`` of a
-    volume there. The text without ``--statistics`` does not count differing blocks: there is no ``same data`` in it.
+    Of the resource ``r0 io`` (does it take I/O at all), ``r0 connection`` (only if there is no peer, which is how
+    DRBD 8.4 shows StandAlone); of this host's volume ``r0/0 disk`` or ``client``, ``quorum`` and ``requests``; of a
+    peer ``r0 dock-mirror connection`` and ``traffic``; of a volume there ``r0/0 dock-mirror disk`` or ``client``,
+    ``replication`` and ``same data`` (no block is known to differ; the text without ``--statistics`` does not count
+    them). Faults that are only spoken of when they are there are things of their own: ``failing io``, ``resync``.
+
+    Each level comes from one word, so that no two lines that changed places make one thing better.
     """
     levels = {"drbd": Level.HEALTHY if state.outcome is Outcome.RESOURCES else Level.FAILED}
     levels |= {f"{name} up": Level.FAILED for name in state.missing}
@@ -86,56 +96,57 @@ def standing(state: DrbdState) -> Standing:
 
 
 def _levels(resource: Resource) -> Iterator[tuple[str, Level]]:
-    stopped = resource.suspended or resource.forced_io_failures
-    yield f"{resource.name} io", Level.FAILED if stopped else Level.HEALTHY
+    yield f"{resource.name} io", Level.FAILED if resource.suspended else Level.HEALTHY
+    if resource.forced_io_failures:
+        yield f"{resource.name} failing io", Level.FAILED
     if not resource.peers:
         yield f"{resource.name} connection", Level.FAILED
     for volume in resource.volumes:
         name = f"{resource.name}/{volume.number}"
-        yield f"{name} disk", _disk(volume.disk, volume.client)
-        yield f"{name} quorum", Level.FAILED if volume.quorum is Said.NO else _said(volume.quorum is Said.YES)
-        yield f"{name} requests", _said(Blocked.NO in volume.blocked) if not _waits(volume) else Level.DEGRADED
+        yield _disk(name, volume)
+        yield f"{name} quorum", SAID[volume.quorum]
+        waits = volume.blocked - {Blocked.NO}
+        yield f"{name} requests", Level.DEGRADED if waits else _said(Blocked.NO in volume.blocked)
     for peer in resource.peers:
-        yield f"{resource.name} {peer.label} connection", _link(peer)
+        name = f"{resource.name} {peer.label}"
+        yield f"{name} connection", _link(peer.link)
+        yield f"{name} traffic", Level.DEGRADED if peer.congested is Said.YES else _said(peer.congested is Said.NO)
         for there in peer.volumes:
             yield from _levels_there(f"{resource.name}/{there.number} {peer.label}", there)
 
 
 def _levels_there(name: str, volume: PeerVolume) -> Iterator[tuple[str, Level]]:
-    yield f"{name} disk", _disk(volume.disk, volume.client)
-    established = volume.replication is Replication.ESTABLISHED and not volume.paused
+    yield _disk(name, volume)
+    established = volume.replication is Replication.ESTABLISHED
     yield f"{name} replication", Level.HEALTHY if established else Level.DEGRADED
-    if volume.counters and volume.replication is not Replication.OFF:
-        same = volume.counters.out_of_sync_kib == 0
-        yield f"{name} same data", Level.HEALTHY if same else Level.DEGRADED
+    if volume.paused:
+        yield f"{name} resync", Level.DEGRADED
+    if volume.counters:
+        yield f"{name} same data", Level.DEGRADED if volume.counters.out_of_sync_kib else Level.HEALTHY
+
+
+def _disk(name: str, volume: Volume | PeerVolume) -> tuple[str, Level]:
+    if volume.disk is Disk.DISKLESS and volume.client is Said.YES:
+        return f"{name} client", Level.HEALTHY
+    return f"{name} disk", DISKS.get(volume.disk, Level.FAILED)
 
 
 def _said(said: bool) -> Level:
     return Level.HEALTHY if said else Level.UNKNOWN
 
 
-def _waits(volume: Volume) -> bool:
-    return bool(volume.blocked - {Blocked.NO})
-
-
-def _disk(disk: Disk, client: Said) -> Level:
-    if disk is Disk.DISKLESS and client is Said.YES:
-        return Level.HEALTHY
-    return DISKS.get(disk, Level.FAILED)
-
-
-def _link(peer: Peer) -> Level:
-    if peer.link in BROKEN_LINKS:
+def _link(link: Link) -> Level:
+    if link in BROKEN_LINKS:
         return Level.FAILED
-    return Level.HEALTHY if peer.connected and peer.congested is not Said.YES else Level.DEGRADED
+    return Level.HEALTHY if link is Link.CONNECTED else Level.DEGRADED
 
 
 def comparable(state: DrbdState) -> DrbdState:
     """The state as far as each of the outputs can say it, and without all that moves from one command to the next.
 
-    Left out: numbers, counters, progress, congestion; volumes of peers that are not connected; a StandAlone peer without
-    a name, which is one of DRBD 8.4; which resources that are down were asked for. Not said and no are the same for
-    clients, not said and yes for quorum.
+    Left out: numbers, counters, progress, congestion; volumes of peers that are not connected; a StandAlone peer
+    without a name, which is one of DRBD 8.4; which resources that are down were asked for. Not said and no are the same
+    for clients, not said and yes for quorum.
     """
     outcome = Outcome.NOTHING_CONFIGURED if state.outcome in NOTHING_UP else state.outcome
     return replace(

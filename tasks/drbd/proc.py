@@ -103,7 +103,7 @@ class Counters8:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device8:
-    """One minor. ``protocol`` is A, B, C, or ``""`` without a peer; ``congestion`` the kernel's letter for its reason."""
+    """One minor. ``protocol`` is A, B, C, or ``""`` without a peer; ``congestion`` the kernel's letter for why."""
 
     minor: int
     connection: Connection8
@@ -178,20 +178,16 @@ def _blocks(printed: Printed, rows: list[Row]) -> Iterator[list[Row]]:
             block = [] if row["unconfigured"] else [row]
         elif block:
             block.append(row)
-        elif not (row["version"] or row["build"] or row["transports"]):
+        elif not (row["version"] or row["build"] or row["transports"] or row["detail"]):
             raise printed.error(row.line_number, "is below no device")
     yield from [block] if block else []
 
 
 def _device(printed: Printed, block: list[Row]) -> Device8:
-    first = block[0]
-    kinds = [next(key for key in ("counters", "kind", "finish", "stalled", "detail", "build") if row[key] or key == "build") for row in block[1:]]
-    if kinds[:1] != ["counters"]:
-        raise printed.error(first.line_number, "has no counters below it")
+    first, *below = block
     connection = printed.member(Connection8, first["connection"], first.line_number)
-    rest = [kind for kind in kinds[1:] if kind != "detail"]
-    if rest not in ([], ["kind", "finish"], ["kind", "stalled"]) or (rest and connection not in MOVING):
-        raise printed.error(first.line_number, "has lines below it that do not belong there")
+    if not below or not below[0]["counters"]:
+        raise printed.error(first.line_number, "has no counters below it")
     flags = (first["flags"] or "r").ljust(6, "-")
     device = Device8(
         minor=_number(printed, first, "minor"),
@@ -205,12 +201,24 @@ def _device(printed: Printed, block: list[Row]) -> Device8:
         paused=frozenset(PAUSES[flag] for flag in flags[1:4] if flag in PAUSES),
         congestion=flags[4].strip("-"),
         al_suspended=flags[5] == "s",
-        counters=_counters(printed, block[1]),
-        progress=_progress(printed, block[2], block[3]) if rest else None,
+        counters=_counters(printed, below[0]),
+        progress=_moves(printed, connection, [row for row in below[1:] if not row["detail"]]),
     )
     if device.connection in UNSEEING and (device.peer_role is not Role.UNKNOWN or device.peer_disk not in UNSEEN):
         raise printed.error(first.line_number, "knows more of the peer than it can without a connection")
     return device
+
+
+def _moves(printed: Printed, connection: Connection8, rows: list[Row]) -> Progress8 | None:
+    """The progress in the lines below the counters: none, or a bar and what is known of the speed."""
+    if not rows:
+        return None
+    bar, *speed = rows
+    if not bar["kind"] or len(speed) != 1 or not (speed[0]["finish"] or speed[0]["stalled"]):
+        raise printed.error(bar.line_number, "does not belong there, or has not one line of its speed below it")
+    if connection not in MOVING:
+        raise printed.error(bar.line_number, f"shows a progress while the connection is {connection}")
+    return _progress(printed, bar, speed[0])
 
 
 def _number(printed: Printed, row: Row, key: str) -> int:
@@ -268,7 +276,7 @@ def _seconds(printed: Printed, row: Row) -> int | None:
 
 
 def standing(state: ProcDrbd) -> Standing:
-    """``minor 0 disk``, ``peer disk``, ``connection``, ``io``, and ``same data`` where blocks that differ are counted."""
+    """``minor 0 disk``, ``peer disk``, ``connection``, ``io``, and ``same data`` where differing blocks are counted."""
     levels = {"drbd module": Level.HEALTHY if state.loaded else Level.FAILED}
     for device in state.devices:
         levels |= {f"minor {device.minor} {name}": level for name, level in _levels(device).items()}
@@ -283,7 +291,7 @@ def _levels(device: Device8) -> dict[str, Level]:
         "connection": _connection(device.connection),
         "io": Level.FAILED if device.suspended else Level.HEALTHY,
     }
-    if differing is not None and device.connection not in UNSEEING:
+    if differing is not None:
         levels["same data"] = Level.DEGRADED if differing else Level.HEALTHY
     return levels
 

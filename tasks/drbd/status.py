@@ -79,7 +79,9 @@ class _Resource:
 
     @property
     def verbose(self) -> bool:
-        return any("minor" in volume for volume in self.volumes) or "node-id" in self.words or self.says("congested", "no")
+        return (
+            any("minor" in volume for volume in self.volumes) or "node-id" in self.words or self.says("congested", "no")
+        )
 
     def says(self, key: str, value: str = "") -> bool:
         return any(key in part and value in ("", part.text(key)) for _, part in self.parts())
@@ -145,7 +147,9 @@ class _Lines:
         elif kind == "end":
             self._end(row)
         elif kind not in ("command", "nothing"):
-            self._add_part(kind, Words(self._printed, row.line_number, row["peer_says" if kind == "peer" else kind]), row)
+            self._add_part(
+                kind, Words(self._printed, row.line_number, row["peer_says" if kind == "peer" else kind]), row
+            )
 
     def _end(self, row: Row) -> None:
         current = self._current
@@ -176,7 +180,17 @@ class _Lines:
 def _dialect(rows: list[Row], drafts: list[_Resource]) -> Dialect:
     """DRBD 8.4 names its peer ``peer``, always says how it replicates, and has no word for what came with DRBD 9."""
     parts = [part for draft in drafts for _, part in draft.parts()]
-    new = {"node-id", "client", "peer-client", "quorum", "open", "backing_dev", "force-io-failures", "tls", "ap-in-flight"}
+    new = {
+        "node-id",
+        "client",
+        "peer-client",
+        "quorum",
+        "open",
+        "backing_dev",
+        "force-io-failures",
+        "tls",
+        "ap-in-flight",
+    }
     peers = [peer for draft in drafts for peer in draft.peers]
     if any(row["nothing"] or row["command"].startswith("drbdsetup status") for row in rows):
         return Dialect.V9

@@ -37,10 +37,11 @@ E = TypeVar("E", bound=Enum)
 OUR_OWN = {"unsaid", "unnamed"}
 """Values of our enumerations that no tool says."""
 
-RATE_MARKS = (
-    "rs-total rs-dt-start-ms rs-paused-ms rs-dt0-ms rs-db0-sectors rs-dt1-ms rs-db1-sectors rs-failed rs-same-csum "
-    "ov-start-sector ov-stop-sector ov-position ov-left ov-skipped want dbdt dbdt0"
-).split()
+RATE_MARKS = [
+    "rs-total", "rs-dt-start-ms", "rs-paused-ms", "rs-dt0-ms", "rs-db0-sectors", "rs-dt1-ms", "rs-db1-sectors",
+    "rs-failed", "rs-same-csum", "ov-start-sector", "ov-stop-sector", "ov-position", "ov-left", "ov-skipped", "want",
+    "dbdt", "dbdt0",
+]  # fmt: skip
 """What ``--verbose`` given twice adds: how the kernel computes its rates. Checked to be numbers, and not kept."""
 
 
@@ -207,7 +208,7 @@ def peer(name: str, words: Words, volumes: list[PeerVolume], paths: list[Path]) 
 
 
 def peer_volume(words: Words, *, connected: bool) -> PeerVolume:
-    """One volume towards a peer. Short texts leave out ``Off`` and ``Established``; and the disk while it is unknown."""
+    """One volume towards a peer. Short texts leave out ``Off``, ``Established`` and an unknown disk."""
     disk = words.member("peer-disk", Disk, None if "replication" in words else Disk.UNKNOWN)
     unsaid = Replication.ESTABLISHED if connected and disk is not Disk.UNKNOWN else Replication.OFF
     said = PeerVolume(

@@ -70,7 +70,7 @@ class _Facts:
         return facts
 
     def _peer(self, peer: Peer) -> dict[str, Any]:
-        facts = {
+        facts: dict[str, Any] = {
             "peer_name": peer.name or None,
             "connection": peer.link.value,
             "peer_role": peer.role.value,
@@ -81,7 +81,7 @@ class _Facts:
         return facts | ({"congested": peer.congested is Said.YES} if self.form == "json" else {})
 
     def _there(self, volume: PeerVolume) -> dict[str, Any]:
-        facts = {
+        facts: dict[str, Any] = {
             "volume": volume.number,
             "replication": volume.replication.value,
             "peer_disk": volume.disk.value,
