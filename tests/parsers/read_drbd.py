@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from enum import StrEnum
 from typing import Any
 
 from tasks.drbd import judgement
 from tasks.drbd.events import read_events
 from tasks.drbd.proc import Counters8, Device8, ProcDrbd, Progress8, read_proc
 from tasks.drbd.proc import standing as proc_standing
-from tasks.drbd.state import Disk, DrbdState, Peer, PeerVolume, Replication, Resource, Said, Suspension, Volume
+from tasks.drbd.state import DrbdState, Pause, Peer, PeerVolume, Replication, Resource, Said, Suspension, Volume
 from tasks.drbd.status import read_status
 from tasks.drbd.status_json import read_status_json
 from tests.parsers.readers import Answer, Reader
 from tests.parsers.samples import Sample
 
 SETTLED = {Replication.OFF, Replication.ESTABLISHED}
+
+
+def _list(kind: type[StrEnum], members: frozenset[Any]) -> str:
+    """The members in the order in which DRBD prints them."""
+    return ",".join(member for member in kind if member in members) or "no"
 
 
 def _reader(read: Callable[..., DrbdState]) -> Callable[[Answer], DrbdState]:
@@ -31,7 +37,8 @@ class _Facts:
 
     def __init__(self, form: str, sample: Sample) -> None:
         self.new = sample.version.startswith("drbd-9")
-        self.form = "short" if form == "text" and "+verbose" not in sample.case else form
+        both = "+verbose+statistics" in sample.case
+        self.form = "short" if form == "text" and not both else form
 
     @property
     def short(self) -> bool:
@@ -52,7 +59,7 @@ class _Facts:
             "connections": [self._peer(peer) for peer in resource.peers],
         }
         if not self.new:
-            return facts | {"suspended": ",".join(sorted(resource.suspended)) or "no"}
+            return facts | {"suspended": _list(Suspension, resource.suspended)}
         facts |= {"suspended": bool(resource.suspended), "force_io_failures": resource.forced_io_failures}
         if Suspension.UNNAMED not in resource.suspended:
             for reason in [reason for reason in Suspension if reason is not Suspension.UNNAMED]:
@@ -63,7 +70,7 @@ class _Facts:
         facts: dict[str, Any] = {"volume": volume.number, "disk": volume.disk.value}
         if self.new and volume.quorum is not Said.UNSAID:
             facts["quorum"] = volume.quorum is Said.YES
-        if self.new and (self.form in ("json", "events") or volume.disk is Disk.DISKLESS):
+        if self.new and volume.client is not Said.UNSAID:
             facts["client"] = volume.client is Said.YES
         if not self.short:
             facts |= {"minor": volume.minor, "size_kib": volume.counters.size_kib if volume.counters else None}
@@ -85,11 +92,11 @@ class _Facts:
             "volume": volume.number,
             "replication": volume.replication.value,
             "peer_disk": volume.disk.value,
-            "resync_suspended": ",".join(sorted(volume.paused)) or "no",
+            "resync_suspended": _list(Pause, volume.paused),
         }
-        if self.new and (self.form in ("json", "events") or volume.disk is Disk.DISKLESS):
+        if self.new and volume.client is not Said.UNSAID:
             facts["peer_client"] = volume.client is Said.YES
-        if volume.counters and (volume.replication in SETTLED or self.form == "json"):
+        if not self.short and volume.counters and (volume.replication in SETTLED or self.form == "json"):
             facts["out_of_sync_kib"] = volume.counters.out_of_sync_kib
         if self.form == "json":
             facts["percent_resync_done"] = volume.progress.percent if volume.progress else None
