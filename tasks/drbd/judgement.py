@@ -52,7 +52,7 @@ def _contradictions(resource: Resource) -> Iterator[str]:
     numbers = [volume.number for volume in resource.volumes]
     if len(set(numbers)) < len(numbers):
         yield "has a volume twice"
-    if len({(peer.name, peer.node_id) for peer in resource.peers}) < len(resource.peers):
+    if len({(peer.name, peer.node_id, peer.paths) for peer in resource.peers}) < len(resource.peers):
         yield "has a peer twice"
     for peer in resource.peers:
         yield from _contradictions_of(peer, numbers)

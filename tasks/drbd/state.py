@@ -257,8 +257,8 @@ class Peer:
 
     @property
     def label(self) -> str:
-        """The name, or ``node 1`` where there is none."""
-        return self.name or f"node {self.node_id}"
+        """The name, or ``node 1`` where there is none, or the address of the peer."""
+        return self.name or (self.paths[0].remote if self.node_id is None and self.paths else f"node {self.node_id}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,7 +27,7 @@ VERBOSE = {
     "resource": {"suspended"},
     "volume": {"volume", "minor"},
     "peer": {"connection", "role", "congested"},
-    "peer volume": {"volume", "replication", "peer-disk", "resync-suspended"},
+    "peer volume": {"volume", "replication", "resync-suspended"},
 }
 """What ``--verbose`` always says, in all versions."""
 

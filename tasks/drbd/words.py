@@ -132,7 +132,11 @@ class Words:
 
 
 def resource(name: str, words: Words, volumes: list[Volume], peers: list[Peer]) -> Resource:
-    """A resource of its own words and of what belongs to it; volumes and peers are put in order."""
+    """A resource of its own words and of what belongs to it; volumes and peers are put in order.
+
+    ``weak`` was said by prereleases of DRBD 9 only, which then gave up the idea.
+    """
+    words.said("weak")
     said = Resource(
         name=name,
         node_id=words.number("node-id") if "node-id" in words else None,
@@ -188,9 +192,14 @@ def _volume_counters(words: Words) -> VolumeCounters | None:
 
 
 def peer(name: str, words: Words, volumes: list[PeerVolume], paths: list[Path]) -> Peer:
-    """A peer. The short text says ``connection:`` of those that are not connected and ``role:`` of those that are."""
+    """A peer. The short text says ``connection:`` of those that are not connected and ``role:`` of those that are.
+
+    Prereleases of DRBD 9 had one path, ``local:`` and ``peer:``, among the words of the connection.
+    """
     link = words.member("connection", Link, Link.CONNECTED)
     node_id = "peer-node-id" if "peer-node-id" in words else "node-id"
+    if "local" in words:
+        paths = [Path(local=words.text("local"), remote=words.text("peer"), established=link is Link.CONNECTED)]
     said = Peer(
         name=name,
         node_id=words.number(node_id) if node_id in words else None,
@@ -208,8 +217,12 @@ def peer(name: str, words: Words, volumes: list[PeerVolume], paths: list[Path]) 
 
 
 def peer_volume(words: Words, *, connected: bool) -> PeerVolume:
-    """One volume towards a peer. Short texts leave out ``Off``, ``Established`` and an unknown disk."""
-    disk = words.member("peer-disk", Disk, None if "replication" in words else Disk.UNKNOWN)
+    """One volume towards a peer. Short texts leave out ``Off``, ``Established`` and an unknown disk.
+
+    Prereleases of DRBD 9 said ``disk:`` for ``peer-disk:``.
+    """
+    key = "disk" if "disk" in words else "peer-disk"
+    disk = words.member(key, Disk, None if "replication" in words else Disk.UNKNOWN)
     unsaid = Replication.ESTABLISHED if connected and disk is not Disk.UNKNOWN else Replication.OFF
     said = PeerVolume(
         number=words.number("volume", 0),
