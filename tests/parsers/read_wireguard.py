@@ -83,6 +83,16 @@ def dump_of_the_moment(text: str, sample: Sample) -> Running:
     return replace(running, interfaces=interfaces)
 
 
+def seed(sample: Sample, now: int) -> Any:
+    """Clock and order of peers, for a sample that is being recorded."""
+    found = read_dump(sample.machine or sample.text).interfaces.values()
+    return {
+        "date_epoch": now,
+        "interfaces": [{"name": one.name, "peers": [{"public_key": key} for key in one.peers]} for one in found],
+        "now": now,
+    }
+
+
 def words(running: Running) -> Iterable[str]:
     peers = [peer for interface in running.interfaces.values() for peer in interface.peers.values()]
     yield from ("no key" for interface in running.interfaces.values() if not interface.public_key)
@@ -106,6 +116,7 @@ READERS = [
         template="wg_show",
         command="wg show",
         read=read_text,
+        seed=seed,
         facts=show_facts,
         standing=lambda running: standing(running, NOW),
         words=words,
@@ -116,6 +127,7 @@ READERS = [
         template="wg_show_all_dump",
         command="wg show all dump",
         read=read_machine,
+        seed=seed,
         facts=dump_facts,
         standing=lambda running: standing(running, NOW),
         words=words,
