@@ -6,12 +6,13 @@ the command prints without ``--now``, are refused.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 
 from dockyard.parsing import Printed, Row
 from tasks.drbd import answer, words
 from tasks.drbd.judgement import contradiction
-from tasks.drbd.state import Dialect, DrbdState, Outcome, Peer, PeerVolume, Resource, Said
+from tasks.drbd.state import Dialect, DrbdState, Outcome, Peer, Resource, Said
 from tasks.drbd.words import Words
 
 TOOL = "drbdsetup events2"
@@ -31,16 +32,13 @@ def read_events(stdout: str, *, stderr: str = "", exit_code: int = 0, version: s
     rows = printed.rows("drbdsetup_events2")
     if exit_code and not rows:
         return answer.nothing(printed, stderr, exit_code)
-    objects = _Objects(printed, [row for row in rows if not row["last"]])
-    resources = tuple(objects.resources())
+    ends = [row.line_number for row in rows if row["last"]]
+    resources = tuple(_Objects(printed, [row for row in rows if not row["last"]]).resources())
     return DrbdState(
         outcome=Outcome.RESOURCES if resources else Outcome.NOTHING_CONFIGURED,
         resources=resources,
         missing=answer.missing(stderr),
-        complete=printed.whole
-        and exit_code == 0
-        and [bool(row["last"]) for row in rows].count(True) == 1
-        and bool(rows[-1]["last"]),
+        complete=printed.whole and exit_code == 0 and ends == [len(printed.lines)],
         dialect=_dialect(rows),
     )
 
@@ -51,65 +49,64 @@ def _dialect(rows: list[Row]) -> Dialect:
     return Dialect.V9 if any(word in row["says"] for row in rows for word in NEW) else Dialect.V84
 
 
+Key = tuple[str, str]
+"""The names of a resource and of a connection."""
+
+
 class _Objects:
     """The objects by kind and by what they belong to."""
 
     def __init__(self, printed: Printed, rows: list[Row]) -> None:
-        self._printed = printed
         self._names: dict[str, Words] = {}
-        self._volumes: list[tuple[str, Words]] = []
-        self._peers: dict[tuple[str, str], Words] = {}
-        self._there: list[tuple[tuple[str, str], Words]] = []
-        self._paths: list[tuple[tuple[str, str], Words]] = []
+        self._peers: dict[str, dict[Key, Words]] = defaultdict(dict)
+        self._volumes: dict[str, list[Words]] = defaultdict(list)
+        self._there: dict[Key, list[Words]] = defaultdict(list)
+        self._paths: dict[Key, list[Words]] = defaultdict(list)
         for row in rows:
             self._put(row, Words(printed, row.line_number, row["says"]))
+        self._all_belong()
 
     def _put(self, row: Row, said: Words) -> None:
-        name, peer = row["name"], (row["name"], said.text("conn-name", ""))
-        if row["object"] == "resource":
-            self._new(said, name in self._names)
-            self._names[name] = said
-        elif row["object"] == "device":
-            self._volumes.append((name, said))
-        elif row["object"] == "connection":
-            self._new(said, peer in self._peers)
-            self._peers[peer] = said
-        else:
-            (self._there if row["object"] == "peer-device" else self._paths).append((peer, said))
-
-    @staticmethod
-    def _new(said: Words, known: bool) -> None:
-        if known:
+        name, key = row["name"], (row["name"], said.text("conn-name", ""))
+        if (row["object"] == "resource" and name in self._names) or (
+            row["object"] == "connection" and key in self._peers[name]
+        ):
             raise said.error("is there for the second time")
+        match row["object"]:
+            case "resource":
+                self._names[name] = said
+            case "device":
+                self._volumes[name].append(said)
+            case "connection":
+                self._peers[name][key] = said
+            case "peer-device":
+                self._there[key].append(said)
+            case _:
+                self._paths[key].append(said)
+
+    def _all_belong(self) -> None:
+        for name in [*self._volumes, *self._peers]:
+            if name not in self._names:
+                first = [*self._volumes[name], *self._peers[name].values()][0]
+                raise first.error("is of a resource that is not there")
+        for key in [*self._there, *self._paths]:
+            if key not in self._peers.get(key[0], {}):
+                first = [*self._there[key], *self._paths[key]][0]
+                raise first.error("is of a connection that is not there")
 
     def resources(self) -> Iterator[Resource]:
         """In order of their names."""
-        self._all_belong()
         for name, said in sorted(self._names.items()):
-            volumes = [words.volume(part, quorum=Said.UNSAID) for owner, part in self._volumes if owner == name]
-            peers = [self._peer(key, part) for key, part in self._peers.items() if key[0] == name]
+            volumes = [words.volume(part, quorum=Said.UNSAID) for part in self._volumes[name]]
+            peers = [self._peer(key, part) for key, part in self._peers[name].items()]
             read = words.resource(name, said, volumes, peers)
             if why := contradiction(read):
                 raise said.error(why)
             yield read
 
-    def _all_belong(self) -> None:
-        for owner, part in [*self._volumes, *((key[0], said) for key, said in self._peers.items())]:
-            if owner not in self._names:
-                raise part.error("is of a resource that is not there")
-        for key, part in [*self._there, *self._paths]:
-            if key not in self._peers:
-                raise part.error("is of a connection that is not there")
-
-    def _peer(self, key: tuple[str, str], said: Words) -> Peer:
+    def _peer(self, key: Key, said: Words) -> Peer:
         connected = said.text("connection") == "Connected"
-        there = [self._peer_volume(part, connected) for owner, part in self._there if owner == key]
-        paths = [
-            words.path(part) for owner, part in self._paths if owner == key and part.number("peer-node-id", 0) >= 0
-        ]
-        return words.peer(key[1], said, there, paths)
-
-    @staticmethod
-    def _peer_volume(said: Words, connected: bool) -> PeerVolume:
-        said.number("peer-node-id", 0)
-        return words.peer_volume(said, connected=connected)
+        for part in [*self._there[key], *self._paths[key]]:
+            part.number("peer-node-id", 0)
+        there = [words.peer_volume(part, connected=connected) for part in self._there[key]]
+        return words.peer(key[1], said, there, [words.path(part) for part in self._paths[key]])

@@ -153,12 +153,12 @@ def read_proc(stdout: str, *, stderr: str = "", exit_code: int = 0) -> ProcDrbd:
         raise printed.error(0, f"is empty, the exit code {exit_code}, and standard error {stderr.strip()[:500]!r}")
     versions = [row["version"] for row in rows if row["version"]]
     if len(versions) > 1:
-        raise printed.error(rows[-1].line_number, "or one above it names another version")
+        raise printed.error(0, "names its version twice")
     devices = [_device(printed, block) for block in _blocks(printed, rows)]
     unconfigured = [int(row["minor"]) for row in rows if row["unconfigured"]]
     minors = [device.minor for device in devices] + unconfigured
     if len(set(minors)) < len(minors):
-        raise printed.error(rows[-1].line_number, "or one above it is of a minor that is there twice")
+        raise printed.error(0, "has a minor twice")
     moving = all(device.progress for device in devices if device.connection in SYNCING)
     return ProcDrbd(
         loaded=True,

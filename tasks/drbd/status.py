@@ -104,8 +104,6 @@ def read_status(stdout: str, *, stderr: str = "", exit_code: int = 0, version: s
     dialect = _dialect(rows, drafts)
     if not drafts:
         return replace(answer.nothing(printed, stderr, exit_code), complete=printed.whole, dialect=dialect)
-    if len({draft.name for draft in drafts}) < len(drafts):
-        raise printed.error(drafts[-1].words.line_number, "or another one: the same resource is there twice")
     explained = exit_code == 0 or bool(answer.missing(stderr))
     return DrbdState(
         outcome=Outcome.RESOURCES,
@@ -122,6 +120,7 @@ class _Lines:
     def __init__(self, printed: Printed) -> None:
         self._printed = printed
         self._resources: list[_Resource] = []
+        self._names: set[str] = set()
         self._latest: tuple[str, Words] | None = None
 
     def read(self, rows: list[Row]) -> list[_Resource]:
@@ -142,6 +141,9 @@ class _Lines:
         self._latest = None
         if kind == "resource":
             added = Words(self._printed, row.line_number, row["resource_says"])
+            if row["resource"] in self._names:
+                raise added.error("is of a resource that is above it already")
+            self._names.add(row["resource"])
             self._resources.append(_Resource(row["resource"], added))
             self._latest = ("resource_says", added)
         elif kind == "end":
