@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from dockyard.observe import Observed
 from dockyard.topology import Endpoint, Topology
 from tasks.wireguard.reach import REACH, Ping, ReachState
-from tasks.wireguard.state import WIREGUARD, PeerSeen, WireguardState
-from tasks.wireguard.wanted import FRESH_S, is_planned
+from tasks.wireguard.running import FRESH_S, PeerSeen
+from tasks.wireguard.state import WIREGUARD, WireguardState
+from tasks.wireguard.wanted import is_planned
 
 _SILENT = Ping(sent=0, received=0, rtt_ms=None, said="it was not tried")
 

@@ -20,33 +20,7 @@ from dockyard.parsing import Printed, Row
 from dockyard.remote import Command, Outputs
 from dockyard.topology import Host, Topology
 from tasks.wireguard import conf, places
-
-NONE = "(none)"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PeerSeen:
-    """One peer of a running interface. ``latest_handshake`` in seconds since the epoch, 0 for never; bytes counted."""
-
-    public_key: str
-    endpoint: str
-    allowed_ips: tuple[str, ...]
-    latest_handshake: int
-    rx_bytes: int
-    tx_bytes: int
-    keepalive_s: int
-    preshared: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Interface:
-    """A running WireGuard interface; ``public_key`` is ``""`` while it has no private key."""
-
-    name: str
-    public_key: str
-    listen_port: int
-    fwmark: int
-    peers: Mapping[str, PeerSeen]
+from tasks.wireguard.running import Interface, read_dump
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,7 +175,7 @@ def read(topology: Topology, host: Host, outputs: Outputs) -> WireguardState:
     config = places.config(interface)
     return WireguardState(
         now=int(_one(facts, "now")),
-        interface=read_interfaces(outputs.text("wg show all dump")).get(interface),
+        interface=_running(outputs).get(interface),
         link=_link(interface, outputs.text("ip address"), outputs.text("ip route")),
         key=_key(facts, f"{interface}.key"),
         next_key=_key(facts, f"{interface}.key.new"),
@@ -228,42 +202,11 @@ def read(topology: Topology, host: Host, outputs: Outputs) -> WireguardState:
 WIREGUARD = Domain("wireguard", probes, read)
 
 
-def read_interfaces(dump: str) -> dict[str, Interface]:
-    """The interfaces in what `wg show all dump` printed, keys hidden, by name.
-
-    Raises:
-        ParseError: an unknown line, or a line that still shows a secret key.
-    """
-    rows = Printed("wg show all dump", dump).rows("wg_show_all_dump")
-    peers = [(row["interface"], _peer(row)) for row in rows if row["allowed_ips"]]
-    return {
-        row["interface"]: Interface(
-            name=row["interface"],
-            public_key=_known(row["public_key"]),
-            listen_port=int(row["listen_port"]),
-            fwmark=0 if row["fwmark"] == "off" else int(row["fwmark"], 16),
-            peers={peer.public_key: peer for interface, peer in peers if interface == row["interface"]},
-        )
-        for row in rows
-        if not row["allowed_ips"]
-    }
-
-
-def _peer(row: Mapping[str, str]) -> PeerSeen:
-    return PeerSeen(
-        public_key=row["public_key"],
-        endpoint=_known(row["endpoint"]),
-        allowed_ips=tuple(_known(row["allowed_ips"]).split(",")) if _known(row["allowed_ips"]) else (),
-        latest_handshake=int(row["latest_handshake"]),
-        rx_bytes=int(row["rx_bytes"]),
-        tx_bytes=int(row["tx_bytes"]),
-        keepalive_s=0 if row["keepalive"] == "off" else int(row["keepalive"]),
-        preshared=row["preshared_key"] != NONE,
-    )
-
-
-def _known(text: str) -> str:
-    return "" if text == NONE else text
+def _running(outputs: Outputs) -> Mapping[str, Interface]:
+    running = read_dump(outputs.text("wg show all dump"))
+    if not running.complete:
+        raise ParseError("wg show all dump", 0, "", "", why="ends in the middle of a line")
+    return running.interfaces
 
 
 def _one(facts: Sequence[Row], kind: str) -> str:

@@ -9,10 +9,8 @@ from dockyard.observe import Observed
 from dockyard.rendering import render
 from dockyard.topology import Endpoint, Topology
 from tasks.wireguard import places
-from tasks.wireguard.state import WIREGUARD, Interface, PeerSeen, WireguardState
-
-FRESH_S = 180
-"""A session older than this is rejected (REJECT_AFTER_TIME, WireGuard white paper, section 6.1)."""
+from tasks.wireguard.running import FRESH_S, Interface, PeerSeen
+from tasks.wireguard.state import WIREGUARD, WireguardState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,6 +37,7 @@ class Reader:
     ``template`` is the name of the template and of the folder of its samples. ``facts`` brings a state into the schema
     of the samples' ``.facts.json``. ``words`` are the states that a sample shows, for the table of what is covered.
     ``machine`` reads the machine-readable form into the same type; ``comparable`` leaves out what the text cannot say.
+    ``seed`` makes the facts that ``facts`` itself needs when a sample is recorded, from the host's clock (Unix time).
     """
 
     template: str
@@ -47,6 +48,12 @@ class Reader:
     words: Callable[[Any], Iterable[str]]
     machine: Callable[[str, Sample], Any] | None = None
     comparable: Callable[[Any], Any] = lambda state: state
+    seed: Callable[[Sample, int], Any] | None = None
+
+    def machine_state(self, text: str, sample: Sample) -> Any:
+        """The state that the machine-readable form of a sample tells."""
+        assert self.machine, f"{self.template} has no machine-readable form"
+        return self.machine(text, sample)
 
     @property
     def samples(self) -> list[Sample]:

@@ -63,13 +63,12 @@ def test_damaged_text_is_refused_or_reads_no_better(reader: Reader, data: st.Dat
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_damaged_machine_readable_form_is_refused_or_reads_no_better(reader: Reader, data: st.DataObject) -> None:
-    assert reader.machine is not None
     sample = data.draw(st.sampled_from([one for one in reader.samples if one.machine]))
     assert sample.machine is not None
-    truth = reader.standing(reader.machine(sample.machine, sample))
+    truth = reader.standing(reader.machine_state(sample.machine, sample))
     text = data.draw(damaged(sample.machine))
     try:
-        state = reader.machine(text, sample)
+        state = reader.machine_state(text, sample)
     except ParseError:
         return
     assert not is_better(reader.standing(state), truth), str(sample)

@@ -13,7 +13,8 @@ from dockyard.observe import Observed
 from dockyard.topology import Topology, folder_of, load_inventory, read_topology
 from tasks.wireguard import REACH, WIREGUARD, ReachState, WireguardState, places, wanted
 from tasks.wireguard.reach import Ping
-from tasks.wireguard.state import Interface, KeyFile, Link, PeerSeen, PresharedKeyFile
+from tasks.wireguard.running import Interface, PeerSeen
+from tasks.wireguard.state import KeyFile, Link, PresharedKeyFile
 
 NOW = 1_795_421_500
 ANSWER = Ping(sent=1, received=1, rtt_ms=30.5, said="")

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,10 +13,11 @@ from dockyard.errors import ParseError, ToolMissing
 from dockyard.remote import Completed, Outputs
 from tasks.wireguard import WIREGUARD, state
 from tasks.wireguard.reach import read_reach
+from tasks.wireguard.running import Running, read_dump
+from tests.parsers.samples import Sample, samples_of
 from tests.unit.meshes import topology
 
-DATA = Path(__file__).parents[1] / "data" / "wireguard"
-DUMPS = sorted(DATA.glob("*/*.wg_show_all_dump_redacted.txt"))
+DUMPS = samples_of("wg_show_all_dump")
 
 
 def redacted(dump: Path, tmp_path: Path) -> str:
@@ -31,45 +31,17 @@ def redacted(dump: Path, tmp_path: Path) -> str:
     ).stdout
 
 
-def facts(dump: Path) -> list[dict[str, Any]]:
-    found: dict[str, Any] = json.loads((dump.parent / "facts.json").read_text())
-    interfaces: list[dict[str, Any]] = found["hosts"][dump.name.split(".")[0]]["wireguard"]["interfaces"]
-    return interfaces
-
-
-@pytest.mark.parametrize("dump", DUMPS, ids=lambda path: f"{path.parent.name}/{path.name.split('.')[0]}")
-def test_interfaces_are_read_as_recorded(dump: Path, tmp_path: Path) -> None:
-    read = state.read_interfaces(redacted(dump, tmp_path))
-    assert set(read) == {fact["name"] for fact in facts(dump)}
-    for fact in facts(dump):
-        interface = read[fact["name"]]
-        assert interface.public_key == (fact["public_key"] or "")
-        assert interface.listen_port == fact["listen_port"]
-        assert interface.fwmark == (int(str(fact["fwmark"]), 0) if fact["fwmark"] else 0)
-        assert [peer_facts(peer) for peer in interface.peers.values()] == [
-            {key: value for key, value in peer.items() if key != "handshake_age_s_at_date_epoch"}
-            for peer in fact["peers"]
-        ]
-
-
-def peer_facts(peer: state.PeerSeen) -> dict[str, Any]:
-    return {
-        "allowed_ips": list(peer.allowed_ips),
-        "endpoint": peer.endpoint or None,
-        "has_preshared_key": peer.preshared,
-        "keepalive_s": peer.keepalive_s or None,
-        "latest_handshake_epoch": peer.latest_handshake,
-        "public_key": peer.public_key,
-        "rx_bytes": peer.rx_bytes,
-        "tx_bytes": peer.tx_bytes,
-    }
+@pytest.mark.parametrize("dump", DUMPS, ids=str)
+def test_hiding_keys_leaves_the_rest_as_it_was_recorded(dump: Sample, tmp_path: Path) -> None:
+    assert redacted(dump.path, tmp_path) == dump.text
+    assert read_dump(dump.text).complete
 
 
 def test_no_interface_at_all_is_an_empty_answer(tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.write_text("")
     assert redacted(empty, tmp_path) == ""
-    assert state.read_interfaces("") == {}
+    assert read_dump("") == Running(interfaces={}, complete=True)
 
 
 SECRET = "cE9fEtV0vvGLiP3LqdSP4oz8uVC1yvb3Kb/LPKWt4lE="
@@ -86,7 +58,7 @@ def test_secrets_do_not_leave_the_host(tmp_path: Path) -> None:
     text = redacted(dump, tmp_path)
     assert SECRET not in text
     with pytest.raises(ParseError, match="line 3"):
-        state.read_interfaces(text)
+        read_dump(text)
 
 
 @pytest.mark.parametrize(
@@ -100,8 +72,9 @@ def test_secrets_do_not_leave_the_host(tmp_path: Path) -> None:
     ],
 )
 def test_unknown_lines_and_unhidden_secrets_are_refused(line: str) -> None:
-    with pytest.raises(ParseError):
-        state.read_interfaces(line + "\n")
+    with pytest.raises(ParseError) as raised:
+        read_dump(f"wg0\t(hidden)\t{PUBLIC}\t51820\toff\n{line}\n")
+    assert SECRET not in str(raised.value)
 
 
 def answer(name: str, stdout: str, exit_code: int = 0) -> Completed:
@@ -174,6 +147,8 @@ def test_one_host_is_read_from_all_its_answers() -> None:
 def test_a_missing_tool_and_strange_json_are_errors_of_their_own() -> None:
     with pytest.raises(ToolMissing):
         read(dump=answer("wg show all dump", "", 127))
+    with pytest.raises(ParseError, match="ends in the middle"):
+        read(dump=answer("wg show all dump", f"wg0\t(hidden)\t{PUBLIC}\t51820\toff"))
     with pytest.raises(ParseError, match="ip -j address"):
         read(address=answer("ip address", "Object not found"))
 

@@ -1,0 +1,1 @@
+"""DRBD: what its commands tell."""

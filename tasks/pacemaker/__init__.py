@@ -1,0 +1,1 @@
+"""The Pacemaker cluster as `crm_mon` shows it."""
