@@ -88,6 +88,8 @@ class Printed:
             return json.loads(self.text)
         except json.JSONDecodeError as error:
             raise self.error(error.lineno, f"is not JSON ({error.msg})") from error
+        except (ValueError, RecursionError) as error:
+            raise self.error(0, f"is not JSON that we can hold ({error})") from error
 
     def xml(self) -> ET.Element:
         """The root of the XML document; raises ParseError for anything else."""
