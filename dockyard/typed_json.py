@@ -20,7 +20,7 @@ def typed(printed: Printed, value: Any, kind: type[T]) -> T:
     """
     try:
         return msgspec.convert(value, kind)
-    except (msgspec.ValidationError, RecursionError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise printed.error(0, f"is not what we know: {error}") from error
 
 
