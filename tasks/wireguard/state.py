@@ -15,6 +15,7 @@ from typing import Any
 from dockyard.change import UnitState, unit_probe
 from dockyard.errors import ParseError
 from dockyard.files import FileState, read_file
+from dockyard.links import Family, read_addresses, read_routes
 from dockyard.observe import Domain
 from dockyard.parsing import Printed, Row
 from dockyard.remote import Command, Outputs
@@ -228,23 +229,12 @@ def _key(facts: Sequence[Row], name: str) -> KeyFile | None:
 
 
 def _link(interface: str, addresses: str, routes: str) -> Link | None:
-    for link in read_json("ip -j address", addresses):
-        if link.get("ifname") == interface:
+    for link in read_addresses(addresses):
+        if link.name == interface:
             return Link(
-                mtu=link["mtu"],
-                up="UP" in link["flags"],
-                addresses=tuple(
-                    f"{address['local']}/{address['prefixlen']}"
-                    for address in link["addr_info"]
-                    if address["family"] == "inet"
-                ),
-                routes=tuple(
-                    route["dst"] for route in read_json("ip -j route", routes) if route.get("dev") == interface
-                ),
+                mtu=link.mtu,
+                up=link.up,
+                addresses=tuple(str(address) for address in link.addresses if address.family is Family.IPV4),
+                routes=tuple(route.destination for route in read_routes(routes) if interface in route.devices),
             )
     return None
-
-
-def read_json(tool: str, text: str) -> list[dict[str, Any]]:
-    """The list that ``ip -j`` printed; raises ParseError for anything else. Nothing at all is an empty list."""
-    return [entry for entry in Printed(tool, text or "[]").json() if entry]

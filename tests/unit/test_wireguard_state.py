@@ -96,9 +96,18 @@ psk|dock-load|644|root:root|
 """
 ADDRESS = json.dumps(
     [
-        {"ifname": "lo", "flags": ["LOOPBACK", "UP"], "mtu": 65536, "addr_info": []},
         {
+            "ifindex": 1,
+            "ifname": "lo",
+            "flags": ["LOOPBACK", "UP"],
+            "mtu": 65536,
+            "operstate": "UNKNOWN",
+            "addr_info": [],
+        },
+        {
+            "ifindex": 4,
             "ifname": "wg0",
+            "operstate": "UNKNOWN",
             "flags": ["POINTOPOINT", "NOARP", "UP", "LOWER_UP"],
             "mtu": 1420,
             "addr_info": [
