@@ -15,7 +15,7 @@ from dockyard.standing import Level, Standing
 from dockyard.typed_json import every, typed
 
 _MISSING = re.compile(
-    r"repository does not exist|unable to open config file: .*(no such file or directory|does not exist|not found|404)",
+    r"repository does not exist|unable to open config file: .*(no such file or directory|does not exist|404)",
     flags=re.IGNORECASE,
 )
 _LOCKED = re.compile(r"repository is already locked")

@@ -113,9 +113,9 @@ class Nodes:
     complete: bool = True
 
 
-class _Meta(Struct):
+class _Meta(Struct, rename={"created": "creationTimestamp"}):
     name: str
-    creationTimestamp: datetime  # noqa: N815  # Kubernetes' own name
+    created: datetime
     labels: dict[str, str] = msgspec.field(default_factory=dict)
 
 
@@ -189,7 +189,7 @@ def _node(printed: Printed, seen: _Node, now: datetime) -> Node:
     if seen.kind != "Node":
         raise printed.error(0, f"has a {seen.kind} among the nodes")
     conditions = _conditions(printed, meta.name, status.conditions)
-    created = meta.creationTimestamp if meta.creationTimestamp.tzinfo else meta.creationTimestamp.replace(tzinfo=UTC)
+    created = meta.created if meta.created.tzinfo else meta.created.replace(tzinfo=UTC)
     return Node(
         name=meta.name,
         ready=conditions["Ready"].status if "Ready" in conditions else Truth.ABSENT,
