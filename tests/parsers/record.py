@@ -22,12 +22,18 @@ from dockyard.errors import DockyardError, ParseError
 from dockyard.remote import Command, Completed, run
 from tasks.wireguard import state as wireguard
 from tests.parsers.readers import Answer, Reader, all_readers
-from tests.parsers.samples import SAMPLES, Sample
+from tests.parsers.samples import MACHINE_FORMS, SAMPLES, Sample
 
 DRBD = 'v=$(modinfo -F version drbd) && echo "drbd-$v"'
 PACEMAKER = "pacemakerd --version | sed -n 's/^Pacemaker \\([0-9.]*[0-9]\\).*/pacemaker-\\1/p'"
 WIREGUARD = "wg --version | sed -n 's/^wireguard-tools v\\([0-9.]*\\).*/wireguard-tools-\\1/p'"
 COROSYNC = "corosync -v | sed -n 's/.*version .\\([0-9.]*\\).*/corosync-\\1/p'"
+SBD = "dpkg-query -W -f '${Version}' sbd | sed -n 's/^\\([0-9.]*[0-9]\\).*/sbd-\\1/p'"
+IPROUTE = "ip -V | sed -n 's/.*iproute2-\\([0-9.]*[0-9]\\).*/iproute2-\\1/p'"
+CHRONY = "chronyc --version | sed -n 's/.*version \\([0-9.]*[0-9]\\).*/chrony-\\1/p'"
+SYSTEMD = "systemctl --version | sed -n '1s/^systemd \\([0-9.]*[0-9]\\).*/systemd-\\1/p'"
+K3S = "k3s kubectl version --client | sed -n 's/^Client Version: v\\([0-9.]*[0-9]\\).*/kubectl-\\1/p'"
+DRBD_9 = "grep -q ^9 /sys/module/drbd/version"
 DRBD_MACHINE = """\
 case $(cat /sys/module/drbd/version) in
   9.*) drbdsetup status --json ;;
@@ -61,7 +67,7 @@ RECIPES = (
         ".json|.dump",
         "+verbose+statistics",
     ),
-    Recipe("drbdsetup_status_json", DRBD, "drbdsetup status --json"),
+    Recipe("drbdsetup_status_json", DRBD, f"{DRBD_9} || exit 127; drbdsetup status --json"),
     Recipe("drbdsetup_events2", DRBD, "drbdsetup events2 --now --statistics"),
     Recipe("proc_drbd", DRBD, "cat /proc/drbd"),
     Recipe("crm_mon", PACEMAKER, "crm_mon -1", "crm_mon --output-as=xml", ".xml", "+1"),
@@ -71,17 +77,32 @@ RECIPES = (
     Recipe("wg_show_all_dump", WIREGUARD, wireguard._DUMP),
     Recipe("corosync_quorumtool", COROSYNC, "corosync-quorumtool -s"),
     Recipe("corosync_cfgtool", COROSYNC, "corosync-cfgtool -s"),
+    Recipe(
+        "sbd_list", SBD, '. /etc/default/sbd && [ -n "$SBD_DEVICE" ] && sbd -d "${SBD_DEVICE%%;*}" list || exit 127'
+    ),
+    Recipe("ss_listening", IPROUTE, "ss -H -ltnup"),
+    Recipe("ip_address", IPROUTE, "ip -j address show"),
+    Recipe("ip_link", IPROUTE, "ip -j link show"),
+    Recipe("ip_route", IPROUTE, "ip -j route show"),
+    Recipe("chronyc_tracking", CHRONY, "chronyc tracking"),
+    Recipe("timedatectl_show", SYSTEMD, "timedatectl show"),
+    Recipe("kubectl_get_nodes", K3S, "k3s kubectl get nodes -o wide", "k3s kubectl get nodes -o json", ".json"),
 )
 
 
 def commands() -> list[Command]:
-    """All recipes as one batch. The clock comes first, as some texts say only ages."""
-    found = [Command("now", ("date", "+%s"))]
-    for recipe in RECIPES:
-        for part, script in (("version", recipe.version), ("text", recipe.text), ("machine", recipe.machine)):
-            if script:
-                found.append(Command(f"{recipe.key} {part}", ("sh", "-c", script)))
-    return found
+    """All recipes as one batch. The clock comes before each text, as some say only ages."""
+    return [
+        Command(f"{recipe.key} {part}", ("sh", "-c", script))
+        for recipe in RECIPES
+        for part, script in (
+            ("version", recipe.version),
+            ("now", "date +%s"),
+            ("text", recipe.text),
+            ("machine", recipe.machine),
+        )
+        if script
+    ]
 
 
 def ask(task: Task) -> Result:
@@ -89,19 +110,25 @@ def ask(task: Task) -> Result:
     return Result(host=task.host, result=run(task, commands()))
 
 
-def write(name: str, host: str, outputs: Mapping[str, Completed], folder: Path = SAMPLES) -> Iterator[Sample]:
-    """Write the samples of one host; a tool that is not there (127) or an unknown version is left out."""
+def write(name: str, host: str, outputs: Mapping[str, Completed], folder: Path = SAMPLES) -> Iterator[str]:
+    """Write the samples of one host, and say what became of each.
+
+    A tool that is not there (127) or has an unknown version is left out. What is not understood is kept without facts,
+    for the reader that has to learn it.
+    """
     readers = {reader.template: reader for reader in all_readers()}
     for recipe in RECIPES:
         text, version = outputs[f"{recipe.key} text"], outputs[f"{recipe.key} version"].stdout.strip()
-        if text.exit_code == 127 or not re.fullmatch(r"[a-z-]+-\d[\w.]*", version):
+        if text.exit_code == 127 or not re.fullmatch(r"[a-z0-9-]+-\d[\w.]*", version):
             continue
         machine = outputs.get(f"{recipe.key} machine")
         stem = folder / recipe.template / f"{version}__{name}{recipe.options}__{host}"
         _write_parts(stem, recipe, text, machine)
         sample = Sample(stem.with_name(f"{stem.name}.txt"))
-        _write_facts(readers[recipe.template], sample, int(outputs["now"].stdout))
-        yield sample
+        try:
+            yield f"{sample}{_write_facts(readers[recipe.template], sample, int(outputs[f'{recipe.key} now'].stdout))}"
+        except ParseError as error:
+            yield f"{sample}: NOT UNDERSTOOD: {error}"
 
 
 def _write_parts(stem: Path, recipe: Recipe, text: Completed, machine: Completed | None) -> None:
@@ -115,13 +142,26 @@ def _write_parts(stem: Path, recipe: Recipe, text: Completed, machine: Completed
             stem.with_name(stem.name + ending).write_bytes(content.encode("utf-8", "surrogateescape"))
 
 
-def _write_facts(reader: Reader, sample: Sample, now: int) -> None:
+def _write_facts(reader: Reader, sample: Sample, now: int) -> str:
+    """Write the facts; returns what there is to say about it.
+
+    A machine-readable form that does not agree with the text is removed: mostly it is of another moment.
+    """
     path = sample.path.with_name(f"{sample.path.stem}.facts.json")
     if reader.seed:
         path.write_text(json.dumps(reader.seed(sample, now)), encoding="utf-8")
-    machine = sample.machine
-    state = reader.read(Answer.of(sample)) if machine is None else reader.machine_state(machine, sample)
+    state, machine = reader.read(Answer.of(sample)), sample.machine
+    alone = machine is None
+    if machine is not None:
+        other = reader.machine_state(machine, sample)
+        alone = any(seen(state) != seen(other) for seen in (reader.comparable, lambda one: reader.facts(one, sample)))
+        state = state if alone else other
     path.write_text(json.dumps(reader.facts(state, sample), indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    if not alone or machine is None:
+        return ""
+    for ending in MACHINE_FORMS:
+        sample.path.with_name(f"{sample.path.stem}{ending}").unlink(missing_ok=True)
+    return ": the two forms differ, it changed in between or is misread; the text alone is kept"
 
 
 def main() -> int:
@@ -132,19 +172,15 @@ def main() -> int:
     arguments = options.parse_args()
     if not re.fullmatch(r"[\w-]+", arguments.name):
         options.error("NAME is part of file names: letters, digits, _ and - only")
-    refused = 0
+    said: list[str] = []
     with open_cluster(arguments.inventory) as (nornir, _):
         for host, answer in nornir.run(task=ask, on_failed=True).items():
             if isinstance(answer.exception, DockyardError):
                 print(f"{host}: {answer.exception}", file=sys.stderr)
                 continue
-            try:
-                for sample in write(arguments.name, host, answer[0].result):
-                    print(sample.path)
-            except ParseError as error:
-                refused += 1
-                print(f"{host}: recorded, but not understood yet: {error}", file=sys.stderr)
-    return 1 if refused else 0
+            said += write(arguments.name, host, answer[0].result)
+    print("\n".join(said))
+    return 1 if any("NOT UNDERSTOOD" in line for line in said) else 0
 
 
 if __name__ == "__main__":
