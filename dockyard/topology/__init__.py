@@ -5,21 +5,40 @@ inventory into the types; `rules` says what must be true of the cluster as a who
 """
 
 from dockyard.topology.folder import FolderInventory, folder_of, load_inventory
-from dockyard.topology.model import Cluster, Endpoint, Host, Mesh, Peer, Role, Ssh, Sudo, Topology, Transport
+from dockyard.topology.model import (
+    Backing,
+    Cluster,
+    Endpoint,
+    FileSystem,
+    Host,
+    Mesh,
+    Peer,
+    Replication,
+    Role,
+    Ssh,
+    Sudo,
+    Topology,
+    Transport,
+    Wan,
+)
 from dockyard.topology.reading import read_topology
 
 __all__ = [
+    "Backing",
     "Cluster",
     "Endpoint",
+    "FileSystem",
     "FolderInventory",
     "Host",
     "Mesh",
     "Peer",
+    "Replication",
     "Role",
     "Ssh",
     "Sudo",
     "Topology",
     "Transport",
+    "Wan",
     "folder_of",
     "load_inventory",
     "read_topology",

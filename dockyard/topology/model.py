@@ -73,6 +73,54 @@ class Peer:
     lan: Annotated[str, names.name_or_address] | None = None
 
 
+class FileSystem(StrEnum):
+    """What lies on the replicated device."""
+
+    EXT4 = "ext4"
+    XFS = "xfs"
+
+
+@dataclass(frozen=True, slots=True)
+class Wan:
+    """The line between the two replicas, as ``runbooks/wan_plan.py`` measures it.
+
+    ``mbit`` is the rate of its slower direction in 10^6 bits a second, ``rtt_ms`` the round trip in milliseconds,
+    ``share`` the part of the rate that a resync may take while applications write.
+    """
+
+    mbit: Annotated[float, Meta(gt=0, le=100_000)]
+    rtt_ms: Annotated[float, Meta(gt=0, le=5000)]
+    share: Annotated[float, Meta(gt=0, le=1)] = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Replication:
+    """The one DRBD resource: ``/dev/drbd<minor>``, mounted at ``mount`` on the Primary and nowhere else.
+
+    ``units`` use the storage: they are stopped in this order before a demotion, and started in the other order.
+    """
+
+    resource: Annotated[str, names.resource]
+    mount: Annotated[str, names.mount_point]
+    wan: Wan
+    filesystem: FileSystem = FileSystem.EXT4
+    port: Port = 7788
+    minor: Annotated[int, Meta(ge=0, le=255)] = 0
+    units: tuple[Annotated[str, names.unit], ...] = ()
+
+    @property
+    def device(self) -> str:
+        return f"/dev/drbd{self.minor}"
+
+
+@dataclass(frozen=True, slots=True)
+class Backing:
+    """What a replica lies on. ``metadata`` names a device for external metadata; None: at the end of ``disk``."""
+
+    disk: Annotated[str, names.path]
+    metadata: Annotated[str, names.path] | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Ssh:
     """How to log in. Without ``key_file`` the agent and the default keys are tried."""
@@ -97,6 +145,7 @@ class Host:
     wireguard: Peer
     ssh: Ssh = Ssh()
     port: Port = 22
+    drbd: Backing | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +157,7 @@ class Cluster:
     arbitrator: str
     services: Mapping[Annotated[str, names.dns_label], str]
     wireguard: Mesh
+    drbd: Replication | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +195,9 @@ class Topology:
         except KeyError:
             raise UsageError(f"there is no host {name!r}", advice=f"The hosts are: {', '.join(self.hosts)}") from None
 
-    def with_role(self, role: Role) -> tuple[Host, ...]:
-        """All hosts that have ``role``."""
-        return tuple(host for host in self.hosts.values() if role in host.roles)
+    def with_role(self, *roles: Role) -> tuple[Host, ...]:
+        """All hosts that have one of ``roles``."""
+        return tuple(host for host in self.hosts.values() if host.roles.intersection(roles))
 
     def peers_of(self, name: str) -> tuple[Host, ...]:
         """All hosts but ``name``."""

@@ -11,6 +11,10 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 _LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
 # wg-quick(8) takes nothing else as an interface's name; the kernel's IFNAMSIZ leaves 15 characters.
 _INTERFACE = re.compile(r"[a-zA-Z0-9_=+.-]{1,15}")
+_PATH = re.compile(r"(/[A-Za-z0-9_.+:@-]+)+")
+_SYSTEM_FOLDERS = {"bin", "boot", "dev", "etc", "lib", "lib64", "proc", "run", "sbin", "sys", "tmp", "usr"}
+_RESOURCE = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
+_UNIT = re.compile(r"[A-Za-z0-9:_.@-]{1,200}\.(service|target|socket|timer)")
 _EXAMPLE_NAME = re.compile(r"(^|\.)example(\.(com|net|org))?$|change-?me", re.IGNORECASE)
 # RFC 5737 and RFC 3849: networks that only documentation may use.
 _EXAMPLE_NETWORKS = tuple(
@@ -69,6 +73,31 @@ def interface(text: str) -> None:
     """A name that both wg-quick(8) and the kernel take for an interface."""
     if not _INTERFACE.fullmatch(text) or text in {".", ".."}:
         raise ValueError(f"{text!r} is no interface name: 1 to 15 of a-z, A-Z, 0-9 and _=+.-")
+
+
+def path(text: str) -> None:
+    """A full path without the characters that configuration files and shells would read differently."""
+    if not _PATH.fullmatch(text) or "//" in text or {".", ".."} & set(text.split("/")) or text.endswith("/"):
+        raise ValueError(f"{text!r} is not a full path of letters, digits and _.+:@- such as /dev/vdb")
+
+
+def mount_point(text: str) -> None:
+    """A folder of its own, at least two levels deep: nothing that the system itself lives in."""
+    path(text)
+    if text.count("/") < 2 or text.split("/")[1] in _SYSTEM_FOLDERS:
+        raise ValueError(f"{text!r} cannot be the mount point: take a folder of its own such as /srv/data")
+
+
+def resource(text: str) -> None:
+    """A name that drbdadm(8) takes for a resource; ``all`` has a meaning of its own there."""
+    if not _RESOURCE.fullmatch(text) or text == "all":
+        raise ValueError(f"{text!r} is no name for a DRBD resource: 1 to 32 of a-z, 0-9, _ and -, not 'all'")
+
+
+def unit(text: str) -> None:
+    """A unit of systemd(1) that can be stopped and started: a service, a target, a socket or a timer."""
+    if not _UNIT.fullmatch(text):
+        raise ValueError(f"{text!r} is no unit name such as k3s-agent.service")
 
 
 def is_example(text: str) -> bool:

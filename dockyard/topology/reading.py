@@ -16,7 +16,7 @@ from dockyard.topology.model import Cluster, Host, Topology
 from dockyard.topology.rules import Draft, broken_rules
 from dockyard.topology.shape import Found, Reader
 
-HOST_DATA = ("site", "roles", "wireguard", "ssh")
+HOST_DATA = ("site", "roles", "wireguard", "ssh", "drbd")
 GROUP_DATA = ("site", "roles", "ssh")
 DEFAULTS_DATA = ("cluster", "ssh")
 _CONNECTION = ("hostname", "port", "username")

@@ -232,6 +232,22 @@ def _apart(draft: Draft, primary: Host, secondary: Host) -> Iterator[Problem]:
         )
 
 
+def replication(draft: Draft) -> Iterator[Problem]:
+    """What DRBD needs to know is said, for exactly the two hosts that replicate, and their devices are not mixed up."""
+    wanted = draft.cluster.drbd if draft.cluster else None
+    pair = [host for role in (Role.DRBD_PRIMARY, Role.DRBD_SECONDARY) for host in _having(draft, role)]
+    if wanted and not pair and draft.complete:
+        yield Problem("defaults.cluster.drbd", "no host has the roles drbd-primary and drbd-secondary")
+    for host in pair if wanted else ():
+        if not host.drbd:
+            yield Problem(f"hosts.{host.name}.drbd", "is missing: which disk carries its replica?")
+    for host in draft.hosts.values():
+        if host.drbd and host not in pair:
+            yield Problem(draft.place(host.name, "drbd"), "is only used with the roles drbd-primary and drbd-secondary")
+        if host.drbd and host.drbd.disk == host.drbd.metadata:
+            yield Problem(draft.place(host.name, "drbd", "metadata"), "is the disk itself: leave it out (internal)")
+
+
 def _having(draft: Draft, role: Role) -> list[Host]:
     return [host for host in draft.hosts.values() if role in host.roles]
 
@@ -289,6 +305,7 @@ RULES: tuple[Rule, ...] = (
     arbitrator,
     k3s_server,
     drbd_pair,
+    replication,
     services,
     full_names,
     logins,

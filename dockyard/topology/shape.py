@@ -115,17 +115,19 @@ class Reader:
             return self._refused(found, "has no value")
         if is_dataclass(hint) and isinstance(hint, type):
             return self.section(hint, found)
-        if origin is frozenset:
-            return self._items(get_args(hint)[0], found)
+        if origin in {frozenset, tuple}:
+            items = self._items(get_args(hint)[0], found)
+            return None if items is None else origin(items)
         if isinstance(origin, type) and issubclass(origin, Mapping):
             return self._pairs(get_args(hint), found)
         return self._leaf(hint, checks, found)
 
-    def _items(self, hint: Any, found: Found) -> object:
+    def _items(self, hint: Any, found: Found) -> list[object] | None:
         if not isinstance(found.value, list):
-            return self._refused(found, f"expected a list, but it is {_kind(found.value)}")
+            self.report(found.path, f"expected a list, but it is {_kind(found.value)}")
+            return None
         items = [self.value(hint, Found(f"{found.path}[{at}]", item)) for at, item in enumerate(found.value)]
-        return frozenset(item for item in items if item is not None)
+        return [item for item in items if item is not None]
 
     def _pairs(self, hints: tuple[Any, ...], found: Found) -> object:
         pairs: dict[object, object] = {}
