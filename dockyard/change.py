@@ -55,6 +55,7 @@ class WriteFile:
 
     ``validate`` is a command that must succeed before the rename; ``{}`` in it stands for the new file, which has
     the final base name (``wg-quick strip`` and others insist on it) in a directory of its own.
+    ``prepare`` is such a command, too: it runs before and may change the file (put a secret of the host in).
     A file that is no longer as it was seen is left alone (exit code 75). The write ends with fsync of file and
     directory. Symbolic links are followed, so that the link stays.
     """
@@ -66,6 +67,7 @@ class WriteFile:
     owner: str = "root"
     group: str = "root"
     validate: tuple[str, ...] = ()
+    prepare: tuple[str, ...] = ()
     provisional: bool = False
     destroys: str = ""
 
@@ -105,10 +107,15 @@ class WriteFile:
             seen=self.seen.digest,
             owner=shlex.quote(f"{self.owner}:{self.group}"),
             mode=f"{self.mode:04o}",
-            validate=" ".join('"$new"' if word == "{}" else shlex.quote(word) for word in self.validate) or ":",
+            prepare=_on_new_file(self.prepare),
+            validate=_on_new_file(self.validate),
         )
         content: bytes | Secret = self.content if isinstance(self.content, Secret) else data
         return [Command(name=self.title, argv=("sh", "-c", script), stdin=content, timeout_s=60)]
+
+
+def _on_new_file(argv: Sequence[str]) -> str:
+    return " ".join('"$new"' if word == "{}" else shlex.quote(word) for word in argv) or ":"
 
 
 _WRITE = """\
@@ -121,6 +128,7 @@ trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 143' TERM
 new=$temporary/$(basename -- "$path")
 cat >"$new"
 set -- $(sha256sum <"$new"); [ "$1" = {digest} ] || {{ echo "the content arrived incomplete" >&2; exit 74; }}
+{prepare} >/dev/null
 chown -- {owner} "$new"; chmod -- {mode} "$new"
 {validate} >/dev/null
 seen={seen}
@@ -178,14 +186,26 @@ class Run:
         ]
 
 
+_INSTALL = """\
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -q && apt-get install -q -y --no-install-recommends "$@\""""
+
+
+def install(packages: Sequence[str]) -> Run:
+    """Install Debian packages with apt-get(8), without asking and without what they only recommend."""
+    title = f"install {', '.join(packages)}"
+    return Run(title=title, argv=("sh", "-c", _INSTALL, "install", *packages), timeout_s=600)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitState:
-    """What systemd says of a unit: ``active`` as ``ActiveState``, ``enabled`` as ``UnitFileState`` (systemctl(1))."""
+    """What systemd says of a unit: ``ActiveState``, ``UnitFileState`` and ``SubState`` (systemctl(1))."""
 
     name: str
     loaded: bool
     active: str
     enabled: str
+    sub: str = ""
 
     @property
     def is_active(self) -> bool:
@@ -204,13 +224,15 @@ class UnitState:
             loaded=lines.get("LoadState") == "loaded",
             active=lines.get("ActiveState", "unknown"),
             enabled=lines.get("UnitFileState", ""),
+            sub=lines.get("SubState", ""),
         )
 
 
 def unit_probe(name: str) -> Command:
     """Probe for `UnitState.of`. systemctl(1) show answers 0 for unknown units too (``LoadState=not-found``)."""
     return Command(
-        name=_unit(name), argv=("systemctl", "show", "--property=LoadState,ActiveState,UnitFileState", "--", name)
+        name=_unit(name),
+        argv=("systemctl", "show", "--property=LoadState,ActiveState,SubState,UnitFileState", "--", name),
     )
 
 

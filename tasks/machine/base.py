@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 
-from dockyard.change import Plan, Run
+from dockyard.change import Plan, install
 from dockyard.findings import Cause, Finding
 from dockyard.observe import Domain, Observed
 from dockyard.parsing import Printed
@@ -119,14 +119,7 @@ def offset(clock: float, outputs: Outputs) -> Offset:
 def plan_tools(_topology: Topology, observed: Observed) -> Plan:
     """Install the packages of missing tools with apt-get(8)."""
     missing = {host: state.missing for host, state in observed.seen(MACHINE).items() if state.missing}
-    return {host: [_install(sorted({TOOLS[tool] for tool in tools}))] for host, tools in missing.items()}
-
-
-def _install(packages: Sequence[str]) -> Run:
-    script = (
-        'export DEBIAN_FRONTEND=noninteractive; apt-get update -q && apt-get install -q -y --no-install-recommends "$@"'
-    )
-    return Run(title=f"install {', '.join(packages)}", argv=("sh", "-c", script, "install", *packages), timeout_s=600)
+    return {host: [install(sorted({TOOLS[tool] for tool in tools}))] for host, tools in missing.items()}
 
 
 def check_machine(_topology: Topology, observed: Observed) -> list[Finding]:

@@ -140,3 +140,18 @@ def test_a_unit_changes_only_what_differs(wanted: dict[str, bool], commands: lis
 
 def test_a_command_shows_as_it_would_be_typed() -> None:
     assert Run(title="make a key", argv=("sh", "-c", "wg genkey")).diff() == "# make a key\n$ sh -c 'wg genkey'"
+
+
+def test_a_secret_of_the_host_can_be_put_in_before_the_file_is_checked(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("hunter2\n")
+    fill = 'printf "s/(hidden)/%s/" "$(cat "$2")" | sed -i -f - "$1"'
+    ran = written(
+        tmp_path / "file",
+        "password (hidden)\n",
+        mode=0o600,
+        prepare=("sh", "-c", fill, "fill", "{}", str(tmp_path / "secret")),
+        validate=("grep", "-q", "hunter2", "{}"),
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert (tmp_path / "file").read_text() == "password hunter2\n"
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o600
