@@ -20,16 +20,22 @@ from dockyard.topology import Host, Topology
 S = TypeVar("S")
 
 
+def _everywhere(_topology: Topology, _host: Host) -> bool:
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Domain(Generic[S]):
     """One thing to know about a host: which commands to ask, and the pure function that reads the answers.
 
-    ``read`` raises `CommandFailed`, `ToolMissing` or `ParseError`; it never guesses.
+    ``read`` raises `CommandFailed`, `ToolMissing` or `ParseError`; it never guesses. Hosts that it does not ``concern``
+    are not asked, and have no state.
     """
 
     name: str
     probes: Callable[[Topology, Host], Sequence[Command]]
     read: Callable[[Topology, Host, Outputs], S]
+    concerns: Callable[[Topology, Host], bool] = _everywhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,17 +89,21 @@ class Observed:
 def probes_of(domains: Sequence[Domain[Any]], topology: Topology, host: Host) -> list[Command]:
     """The commands of several domains; one that two domains ask for (same name, same argv) is asked once."""
     commands: dict[str, Command] = {}
-    for domain in domains:
+    for domain in _concerning(domains, topology, host):
         for command in domain.probes(topology, host):
             if commands.setdefault(command.name, command) != command:
                 raise ValueError(f"two domains call different commands {command.name!r}")
     return list(commands.values())
 
 
+def _concerning(domains: Sequence[Domain[Any]], topology: Topology, host: Host) -> list[Domain[Any]]:
+    return [domain for domain in domains if domain.concerns(topology, host)]
+
+
 def read_all(domains: Sequence[Domain[Any]], topology: Topology, host: Host, outputs: Outputs) -> dict[str, object]:
     """The state of each domain, or the error that stands in its place."""
     states: dict[str, object] = {}
-    for domain in domains:
+    for domain in _concerning(domains, topology, host):
         try:
             states[domain.name] = domain.read(topology, host, outputs)
         except DockyardError as error:
@@ -113,7 +123,7 @@ def observe(task: Task, domains: Sequence[Domain[Any]]) -> Result:
     try:
         outputs = run(task, probes_of(domains, topology, host))
     except DockyardError as error:
-        return Result(host=task.host, result={domain.name: error for domain in domains})
+        return Result(host=task.host, result={one.name: error for one in _concerning(domains, topology, host)})
     return Result(host=task.host, result=read_all(domains, topology, host, outputs))
 
 

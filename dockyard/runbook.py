@@ -5,6 +5,7 @@ A step is one of
 * `Gate`: nothing is changed; the run stops unless the check finds nothing.
 * `Converge`: observe, plan, show, ask, apply and observe again (in the same exec). The plan must then be empty.
 * `Wait`: the check is asked again until it finds nothing or the time is over.
+* `Confirm`: a person reads a page and types a phrase; ``--yes`` does not answer it.
 
 Since every step converges, a run that was cut off is simply run again.
 """
@@ -34,12 +35,12 @@ Planner = Callable[[Topology, Observed], Plan]
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """Go on only when ``check`` finds nothing. ``on`` limits it to the hosts of one role."""
+    """Go on only when ``check`` finds nothing. ``on`` limits it to the hosts that have one of these roles."""
 
     title: str
     check: Check
     sees: Sequence[Domain[Any]]
-    on: Role | None = None
+    on: Sequence[Role] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class Converge:
     title: str
     plan: Planner
     sees: Sequence[Domain[Any]]
-    on: Role | None = None
+    on: Sequence[Role] = ()
     each: bool = False
     together: bool = False
 
@@ -67,21 +68,43 @@ class Wait:
     check: Check
     sees: Sequence[Domain[Any]]
     timeout_s: float
-    on: Role | None = None
+    on: Sequence[Role] = ()
     every_s: float = 2.0
 
 
-Step = Gate | Converge | Wait
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """What a person has to read, and the phrase (in lower case) by which they say that they did."""
+
+    lines: tuple[str, ...]
+    phrase: str
+
+
+@dataclass(frozen=True, slots=True)
+class Confirm:
+    """Show a page and go on only when its phrase is typed. Neither ``--yes`` nor a closed terminal answers it."""
+
+    title: str
+    page: Callable[[Topology, Observed], Page]
+    sees: Sequence[Domain[Any]]
+    on: Sequence[Role] = ()
+
+
+Step = Gate | Converge | Wait | Confirm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What the command line asked for. ``limit`` are the hosts that may be changed; None is all of them."""
+    """What the command line asked for. ``limit`` are the hosts that may be changed; None is all of them.
+
+    ``gone`` are hosts that are known to be out of reach: gates and pages look for them, changes and waiting do without.
+    """
 
     dry_run: bool = False
     yes: bool = False
     limit: frozenset[str] | None = None
     destroy: frozenset[str] = frozenset()
+    gone: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -128,6 +151,8 @@ class Engine:
                 self._wait(step)
             case Gate():
                 self._judge(self._check(step))
+            case Confirm():
+                self._agree(step)
 
     def _check(self, step: Gate | Wait) -> list[Finding]:
         self._observe(step)
@@ -144,6 +169,17 @@ class Engine:
             raise NotObserved(unseen[0].host, unseen[0].evidence, advice=unseen[0].advice)
         if findings:
             raise StepFailed(f"{len(findings)} findings", advice=findings[0].advice)
+
+    def _agree(self, step: Confirm) -> None:
+        self._observe(step)
+        page = step.page(self.topology, self.seen)
+        self.journal.write("page", lines=page.lines, phrase=page.phrase)
+        for line in page.lines:
+            self.report.note(line)
+        if self.options.dry_run:
+            self.report.note(f"The phrase would be: {page.phrase}")
+        elif self.ask(f"To go on, type this:\n{page.phrase}\n> ") != page.phrase:
+            raise Refused("the phrase was not typed", advice="Nothing was done in this step.")
 
     def _wait(self, step: Wait) -> None:
         deadline = time.monotonic() + step.timeout_s
@@ -188,8 +224,9 @@ class Engine:
         return fresh.errors()
 
     def _scope(self, step: Step) -> list[str]:
-        hosts = self.topology.with_role(step.on) if step.on else self.topology.hosts.values()
-        names = [host.name for host in hosts]
+        hosts = self.topology.with_role(*step.on) if step.on else self.topology.hosts.values()
+        away = self.options.gone if isinstance(step, Converge | Wait) else frozenset()
+        names = [host.name for host in hosts if host.name not in away]
         if self.options.limit is None or not (isinstance(step, Converge) and step.each):
             return names
         return [name for name in names if name in self.options.limit]
@@ -236,7 +273,8 @@ class Engine:
         """The same plan must be empty now; raises StepFailed, or NotObserved when a host can no longer be read."""
         for host in plan:
             for domain in step.sees:
-                self.seen.of(domain, host)
+                if domain.concerns(self.topology, self.topology.host(host)):
+                    self.seen.of(domain, host)
         left = self._within_limit(step, step.plan(self.topology, self.seen))
         again = {host: changes for host, changes in left.items() if host in plan}
         if again:

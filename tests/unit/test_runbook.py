@@ -17,7 +17,7 @@ from dockyard.journal import Journal
 from dockyard.observe import Domain, Observed
 from dockyard.remote import Command, Outputs
 from dockyard.report import Report
-from dockyard.runbook import Converge, Engine, Gate, Options, Step, Wait
+from dockyard.runbook import Confirm, Converge, Engine, Gate, Options, Page, Step, Wait
 from dockyard.topology import Host, Topology
 from tests.unit.conftest import LocalCluster
 
@@ -298,3 +298,40 @@ def test_a_dry_run_says_so_when_a_gate_would_stop_it(motd: Motd, run: Runner) ->
         run(gate, dry_run=True)
     run(converge(motd), gate, dry_run=True)
     assert "3 findings now" in run.out.getvalue()
+
+
+PAGE = Page(lines=("dock-prod is gone", "it costs a minute"), phrase="lose 1 min")
+
+
+def confirmed(motd: Motd) -> tuple[Step, ...]:
+    return Confirm("Read this", lambda _topology, _observed: PAGE, [motd.domain]), converge(motd)
+
+
+@pytest.mark.parametrize("answer", ["", "y", "yes", "lose 2 min"])
+def test_a_page_is_answered_by_its_phrase_and_not_by_yes(motd: Motd, run: Runner, answer: str) -> None:
+    run.answer = answer
+    with pytest.raises(Refused, match="phrase"):
+        run(*confirmed(motd), yes=True)
+    assert "it costs a minute" in run.out.getvalue()
+    assert contents(motd) == {}
+
+
+def test_the_phrase_opens_the_way_and_a_dry_run_only_shows_it(motd: Motd, run: Runner) -> None:
+    run(*confirmed(motd), dry_run=True)
+    assert ("lose 1 min" in run.out.getvalue(), run.asked, contents(motd)) == (True, [], {})
+    run.answer = PAGE.phrase
+    run(*confirmed(motd), yes=True)
+    assert set(contents(motd)) == set(run.cluster.topology.hosts)
+
+
+def test_hosts_that_are_gone_are_looked_for_by_gates_and_left_out_of_changes(motd: Motd, run: Runner) -> None:
+    present = sorted(set(run.cluster.topology.hosts) - {"dock-prod"})
+    run.cluster.shells["dock-prod"].dead = True
+    seen: list[str] = []
+
+    def look(_topology: Topology, observed: Observed) -> list[Finding]:
+        seen.extend(observed.unseen(motd.domain))
+        return []
+
+    run(Gate("Is it gone?", look, [motd.domain]), converge(motd), yes=True, gone=frozenset({"dock-prod"}))
+    assert (seen, sorted(contents(motd))) == (["dock-prod"], present)
