@@ -22,10 +22,17 @@ from dockyard.observe import Domain, Observed, sweep
 from dockyard.report import Report
 from dockyard.topology import Topology
 from dockyard.unseen import once
-from tasks import hosts_file, machine, wireguard
+from tasks import drbd, hosts_file, machine, wireguard
 
-DOMAINS: list[Domain[Any]] = [machine.MACHINE, wireguard.WIREGUARD, hosts_file.NAMES, wireguard.REACH]
-CHECKS = [machine.check_machine, wireguard.check_mesh, hosts_file.check_names]
+DOMAINS: list[Domain[Any]] = [
+    machine.MACHINE,
+    wireguard.WIREGUARD,
+    hosts_file.NAMES,
+    wireguard.REACH,
+    drbd.DRBD,
+    drbd.WRITER,
+]
+CHECKS = [machine.check_machine, wireguard.check_mesh, hosts_file.check_names, drbd.check_drbd]
 
 Row = dict[str, str]
 
@@ -57,6 +64,9 @@ def show(nornir: Nornir, topology: Topology, report: Report) -> int:
         observed = sweep(nornir.with_processors(processors), DOMAINS)
     report.table("hosts", [host_row(topology, observed, name) for name in topology.hosts])
     report.table("mesh (round trip; ! marks a fault)", list(mesh_rows(topology, observed)))
+    replicas = drbd.in_use(topology, observed)
+    if replicas:
+        report.table("storage", [storage_row(observed, name) for name in replicas])
     report.record("directions", [direction_row(one) for one in wireguard.directions(topology, observed)])
     findings = all_findings(topology, observed)
     report.judged(findings)
@@ -90,6 +100,21 @@ def host_row(topology: Topology, observed: Observed, name: str) -> Row:
         "handshake": f"{max(ages)} s" if ages else "-",
         "MTU": _proven(judged),
         "names": _names(topology, observed, name),
+    }
+
+
+def storage_row(observed: Observed, name: str) -> Row:
+    """One replica at a glance; ``-`` where nothing could be seen."""
+    state = observed.seen(drbd.DRBD).get(name)
+    if state is None:
+        return {"replica": name, "role": "-", "disk": "-", "connection": "-", "behind": "-", "mounted": "-"}
+    return {
+        "replica": name,
+        "role": str(state.role),
+        "disk": str(state.disk),
+        "connection": str(state.peer.link) if state.peer else "StandAlone" if state.running else "-",
+        "behind": f"{state.out_of_sync_kib} KiB",
+        "mounted": "yes" if state.mounted else "no",
     }
 
 

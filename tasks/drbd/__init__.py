@@ -1,1 +1,84 @@
-"""DRBD: what its commands tell."""
+"""DRBD: two copies of the data and one writer. See docs/drbd.md.
+
+`DRBD` is what is seen of the resource on a host, `WRITER` the record of who may write, `USERS` who uses the storage.
+Phase 2 is the plans of `config`, `writer` and `storage` in the order of runbooks/phase2_drbd.py; a planned switchover
+is `switch`; `check_drbd` is what health asks.
+"""
+
+from tasks.drbd.checks import check_connected, check_drbd, in_use
+from tasks.drbd.config import SECRET, plan_config, plan_secret, plan_share_secret
+from tasks.drbd.disaster import check_gone, plan_new_writer_alone, plan_promote_alone, preflight
+from tasks.drbd.replica import DRBD, ROLES, ReplicaState, other_of
+from tasks.drbd.storage import (
+    plan_file_system,
+    plan_first_sync,
+    plan_metadata,
+    plan_mount_point,
+    plan_promotion,
+    plan_proof,
+    plan_storage,
+    plan_units,
+    plan_up,
+)
+from tasks.drbd.switch import (
+    USERS,
+    check_all_sent,
+    check_promoted,
+    check_ready,
+    check_token,
+    plan_demote,
+    plan_new_writer,
+    plan_promote,
+    plan_start,
+    plan_stop,
+    plan_token,
+)
+from tasks.drbd.tools import TOOLS, plan_tools
+from tasks.drbd.witness import WITNESS
+from tasks.drbd.writer import WRITER, Record, now, plan_copies, plan_record
+
+__all__ = [
+    "DRBD",
+    "ROLES",
+    "SECRET",
+    "TOOLS",
+    "USERS",
+    "WITNESS",
+    "WRITER",
+    "Record",
+    "ReplicaState",
+    "check_all_sent",
+    "check_connected",
+    "check_drbd",
+    "check_gone",
+    "check_promoted",
+    "check_ready",
+    "check_token",
+    "in_use",
+    "now",
+    "other_of",
+    "plan_config",
+    "plan_copies",
+    "plan_demote",
+    "plan_file_system",
+    "plan_first_sync",
+    "plan_metadata",
+    "plan_mount_point",
+    "plan_new_writer",
+    "plan_new_writer_alone",
+    "plan_promote",
+    "plan_promote_alone",
+    "plan_promotion",
+    "plan_proof",
+    "plan_record",
+    "plan_secret",
+    "plan_share_secret",
+    "plan_start",
+    "plan_stop",
+    "plan_storage",
+    "plan_token",
+    "plan_tools",
+    "plan_units",
+    "plan_up",
+    "preflight",
+]

@@ -1,0 +1,103 @@
+"""Hand the storage over to the other replica: planned while both are up, or --disaster when the writer is gone.
+
+Planned: stops what uses the storage, unmounts and demotes, waits until everything has arrived, names the new writer at
+the arbitrator (with the next generation), lets the other side promote and mount, and starts again only when a token
+that was written before is read there. Nothing is lost, by proof.
+
+--disaster: refuses while anybody who matters (this machine, the arbitrator, the other replica) still sees the writer,
+or while the other copy is not UpToDate; shows the evidence and what it may cost; goes on when the phrase is typed.
+
+Needs: the arbitrator; planned also both replicas, connected and in sync. DRBD's own refusals are never overridden.
+May destroy: planned nothing, the storage is away for seconds. --disaster: what the writer could not send any more.
+Way back: --to the other host, once both are connected and in sync again.
+Cut off in the middle: run it again with the same --to, from any machine; to go back instead, --to the other host.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from functools import partial
+from typing import Any
+
+from dockyard.cli import guarded, parser, walk
+from dockyard.errors import UsageError
+from dockyard.observe import Domain
+from dockyard.report import Report
+from dockyard.runbook import Confirm, Converge, Gate, Options, Step, Wait
+from dockyard.topology import Topology
+from tasks import drbd
+
+SEES: list[Domain[Any]] = [drbd.DRBD, drbd.WRITER, drbd.USERS]
+ON = drbd.ROLES
+
+
+def main() -> int:
+    """Read the command line, switch over, and return the exit code."""
+    options = parser(__doc__)
+    options.add_argument("--to", metavar="HOST", required=True, help="the replica that is to become the writer")
+    options.add_argument("--disaster", action="store_true", help="the present writer is gone and cannot be asked")
+    options.add_argument("--dry-run", action="store_true", help="show what would be done first, change nothing")
+    options.add_argument("--yes", action="store_true", help="do not ask before changes")
+    arguments = options.parse_args()
+    return guarded(arguments, lambda report: _switch(arguments, report))
+
+
+def _switch(arguments: argparse.Namespace, report: Report) -> int:
+    def options_of(topology: Topology) -> Options:
+        gone = {drbd.other_of(topology, _replica(topology, arguments.to))} if arguments.disaster else set()
+        return Options(dry_run=arguments.dry_run, yes=arguments.yes, gone=frozenset(gone))
+
+    plan = disaster if arguments.disaster else planned
+    walk(arguments.inventory, options_of, lambda topology: plan(_replica(topology, arguments.to)), report)
+    return 0
+
+
+def _replica(topology: Topology, name: str) -> str:
+    replicas = [host.name for host in topology.hosts.values() if host.drbd]
+    if topology.host(name).name not in replicas:
+        raise UsageError(f"{name} has no replica", advice=f"The replicas are: {', '.join(replicas) or 'none'}")
+    return name
+
+
+def planned(to: str) -> list[Step]:
+    """The steps of a switch to ``to`` while both replicas are up."""
+    since = drbd.now()
+    return [
+        Gate("Both replicas are up, connected and in sync", partial(drbd.check_ready, to=to), SEES, on=ON),
+        Converge("Write a token that must be found on the other side", partial(drbd.plan_token, to=to), SEES, on=ON),
+        Converge("Stop what uses the storage", partial(drbd.plan_stop, to=to), SEES, on=ON),
+        Converge("Unmount and demote", partial(drbd.plan_demote, to=to), SEES, on=ON),
+        Wait("Everything has arrived on the other side", drbd.check_all_sent, SEES, timeout_s=600, on=ON),
+        Converge(f"Name {to} as the writer", partial(drbd.plan_new_writer, to=to, since=since), SEES, on=ON),
+        Converge("Tell the replicas who may write", drbd.plan_copies, SEES, on=ON, together=True),
+        Converge(f"Promote and mount on {to}", partial(drbd.plan_promote, to=to), SEES, on=ON),
+        Wait(f"{to} has the storage", partial(drbd.check_promoted, to=to), SEES, timeout_s=60, on=ON, every_s=0.5),
+        Gate("The token is there: nothing was lost", partial(drbd.check_token, to=to), SEES, on=ON),
+        Converge(f"Start what uses the storage on {to}", partial(drbd.plan_start, to=to), SEES, on=ON),
+    ]
+
+
+def disaster(to: str) -> list[Step]:
+    """The steps that give the storage to ``to`` when the other replica is gone."""
+    sees = [*SEES, drbd.WITNESS]
+    since = drbd.now()
+    return [
+        Gate("The writer is gone, and the copy here is good", partial(drbd.check_gone, to=to), sees, on=ON),
+        Confirm("What is known, and what it may cost", partial(drbd.preflight, to=to), sees, on=ON),
+        Gate("The writer is still gone", partial(drbd.check_gone, to=to), sees, on=ON),
+        Converge(
+            f"Name {to} as the writer",
+            partial(drbd.plan_new_writer_alone, to=to, since=since),
+            SEES,
+            on=ON,
+            together=True,
+        ),
+        Converge(f"Promote and mount on {to}", partial(drbd.plan_promote_alone, to=to), SEES, on=ON),
+        Wait(f"{to} has the storage", partial(drbd.check_promoted, to=to), SEES, timeout_s=60, on=ON, every_s=0.5),
+        Converge(f"Start what uses the storage on {to}", partial(drbd.plan_start, to=to), SEES, on=ON),
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,232 @@
+"""What is wrong with the replication, the worst first: two writers, split brain, no copy, an old copy, a gap."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from dockyard.errors import NotObserved, StepFailed
+from dockyard.findings import Cause, Finding
+from dockyard.observe import Observed
+from dockyard.topology import Replication, Topology
+from dockyard.unseen import unseen
+from tasks.drbd.config import members
+from tasks.drbd.replica import DRBD, ReplicaState, replication_of
+from tasks.drbd.state import Disk
+from tasks.drbd.writer import WRITER, Record, contradiction, find_out, shown, writer_of
+
+STATES = Mapping[str, ReplicaState]
+
+
+def check_connected(topology: Topology, observed: Observed) -> list[Finding]:
+    """Both replicas are up and see each other; whether they hold the same data is another question."""
+    states = _replicas(topology, observed)
+    name = replication_of(topology).resource
+    return [
+        *unseen(observed, DRBD, Cause.DRBD),
+        *_versions(topology, observed),
+        *_doubts(name, states),
+        *_down(name, states),
+        *_apart(name, states),
+    ]
+
+
+def check_drbd(topology: Topology, observed: Observed) -> list[Finding]:
+    """Everything: one writer, the right one, with the storage mounted; both disks UpToDate; nothing out of sync."""
+    if topology.cluster.drbd is None or not _begun(observed):
+        return []
+    replication = replication_of(topology)
+    states = _replicas(topology, observed)
+    name = replication.resource
+    return [
+        *unseen(observed, DRBD, Cause.DRBD),
+        *_versions(topology, observed),
+        *_doubts(name, states),
+        *_two_writers(name, states),
+        *_down(name, states),
+        *_apart(name, states),
+        *_disks(name, states),
+        *_role(topology, observed, states),
+        *_mounts(replication, states),
+    ]
+
+
+def in_use(topology: Topology, observed: Observed) -> list[str]:
+    """The replicas, once phase 2 was started; else none."""
+    if topology.cluster.drbd is None or not _begun(observed):
+        return []
+    return [host.name for host in topology.hosts.values() if host.drbd]
+
+
+def _begun(observed: Observed) -> bool:
+    """Whether phase 2 was ever started: somebody was named as the writer, or a resource runs."""
+    named = any(record.generation for record in observed.seen(WRITER).values())
+    return named or any(state.running for state in observed.seen(DRBD).values())
+
+
+def _doubts(name: str, states: STATES) -> Iterator[Finding]:
+    for host, state in states.items():
+        if state.doubt:
+            yield _finding(
+                host,
+                f"two readings of {name} differ: it is changing now, or one of them is not understood",
+                state.doubt,
+                "Look again. If it stays, nothing is promoted: report it with the output of drbdsetup status",
+            )
+
+
+def _replicas(topology: Topology, observed: Observed) -> dict[str, ReplicaState]:
+    return {host: state for host, state in observed.seen(DRBD).items() if topology.host(host).drbd}
+
+
+def _versions(topology: Topology, observed: Observed) -> Iterator[Finding]:
+    """No module, or different ones: after an update of one host's kernel."""
+    try:
+        members(topology, observed)
+    except NotObserved:
+        return  # a finding of its own
+    except StepFailed as error:
+        first = next(host.name for host in topology.hosts.values() if host.drbd)
+        yield _finding(first, "the replicas do not have the same DRBD module", str(error), error.advice)
+
+
+def _two_writers(name: str, states: STATES) -> Iterator[Finding]:
+    writers = [host for host, state in states.items() if state.primary]
+    if len(writers) > 1:
+        yield Finding(
+            cause=Cause.DRBD,
+            host=writers[0],
+            subject=writers[1],
+            fault=f"{name} is Primary on two hosts: both are being written",
+            evidence="; ".join(f"{host}: {states[host].sentence}" for host in writers),
+            advice="On the host that should not write, at once: systemctl stop dockyard-storage",
+        )
+
+
+def _down(name: str, states: STATES) -> Iterator[Finding]:
+    for host, state in states.items():
+        if not state.attached:
+            yield Finding(
+                cause=Cause.DRBD,
+                host=host,
+                fault=f"{name} has no disk here" if state.running else f"{name} is not up",
+                evidence=state.sentence,
+                advice=f"On {host}: journalctl -u dockyard-drbd; dmesg; then python runbooks/phase2_drbd.py",
+            )
+
+
+def _apart(name: str, states: STATES) -> Iterator[Finding]:
+    """One finding for the connection, on the replica that has the most to say about it."""
+    apart = {host: state for host, state in states.items() if state.running and not state.connected}
+    alone = [host for host, state in apart.items() if state.standalone]
+    if alone:
+        yield Finding(
+            cause=Cause.DRBD,
+            host=alone[0],
+            fault=f"{name} gave the connection up (StandAlone), as it does when both sides were written",
+            evidence="; ".join(f"{host}: {state.sentence}" for host, state in apart.items()),
+            advice="Connect and discard nothing by hand yet. On both: dmesg | grep -i split; docs/drbd.md, Split brain",
+        )
+    elif apart:
+        host = next(iter(apart))
+        yield Finding(
+            cause=Cause.DRBD,
+            host=host,
+            fault=f"{name} is not connected: nothing is replicated now",
+            evidence="; ".join(f"{host}: {state.sentence}" for host, state in apart.items()),
+            advice="Is the other replica up, and the mesh between the two healthy? DRBD connects again by itself",
+        )
+
+
+def _disks(name: str, states: STATES) -> Iterator[Finding]:
+    for host, state in states.items():
+        if state.attached and state.disk is not Disk.UP_TO_DATE:
+            yield Finding(
+                cause=Cause.DRBD,
+                host=host,
+                fault=f"the copy of {name} here is {state.disk}, not UpToDate",
+                evidence=state.sentence,
+                advice="Wait while it is being synchronised; else see docs/drbd.md",
+            )
+        elif state.connected and state.out_of_sync_kib:
+            yield Finding(
+                cause=Cause.DRBD,
+                host=host,
+                fault=f"{state.out_of_sync_kib} KiB of {name} differ between the replicas",
+                evidence=state.sentence,
+                advice=f"Still on its way, else drbdadm disconnect {name}; drbdadm connect {name}",
+            )
+
+
+def _role(topology: Topology, observed: Observed, states: STATES) -> Iterator[Finding]:
+    try:
+        record = writer_of(topology, observed)
+    except NotObserved as error:
+        yield _finding(error.host, "who may write could not be read", str(error), "Is the arbitrator up?", unseen=True)
+        return
+    name = replication_of(topology).resource
+    primaries = [host for host, state in states.items() if state.primary]
+    if len(primaries) == 1 and primaries[0] != record.writer:
+        yield _finding(
+            primaries[0],
+            f"{name} is Primary here, but the arbitrator names another writer",
+            f"arbitrator: {shown(record)}",
+            "Find out which side was written last before anything is changed (docs/drbd.md)",
+        )
+    if states and not primaries:
+        waits = service(states.get(record.writer))
+        yield _finding(
+            record.writer or next(iter(states)),
+            f"nobody is Primary of {name}: the data is not available",
+            f"the writer is {shown(record)}; dockyard-storage.service there: {waits}",
+            "It waits until that is safe and says why: journalctl -u dockyard-storage; drbd-storage why",
+        )
+    yield from _copies(topology, observed, record)
+
+
+def service(state: ReplicaState | None) -> str:
+    """What `dockyard-storage.service` does, in a word."""
+    if state is None:
+        return "not seen"
+    return "waiting" if state.waiting else state.storage.active
+
+
+def _copies(topology: Topology, observed: Observed, record: Record) -> Iterator[Finding]:
+    for host, copy in observed.seen(WRITER).items():
+        if copy != record and topology.host(host).drbd:
+            fault = contradiction(topology, record, {host: copy})
+            yield _finding(
+                host,
+                "the copy of who may write differs from the arbitrator's",
+                f"here: {shown(copy)}; arbitrator: {shown(record)}",
+                find_out(topology) if fault else "python runbooks/phase2_drbd.py brings it in line",
+            )
+
+
+def _mounts(replication: Replication, states: STATES) -> Iterator[Finding]:
+    for host, state in states.items():
+        mounted = state.facts.on_mount == replication.device
+        if state.facts.on_mount and not mounted:
+            yield _finding(
+                host,
+                f"something else is mounted at {replication.mount}",
+                state.facts.on_mount,
+                f"Only {replication.device} belongs there: look who mounted it (findmnt, /etc/fstab)",
+            )
+        elif state.primary and not mounted:
+            yield _finding(
+                host,
+                f"{replication.mount} is not mounted, though this is the Primary",
+                f"dockyard-storage.service: {service(state)}",
+                f"On {host}: journalctl -u dockyard-storage; systemctl restart dockyard-storage",
+            )
+        elif not mounted and not state.facts.immutable:
+            yield _finding(
+                host,
+                f"the empty mount point {replication.mount} can be written into",
+                "lsattr shows no i",
+                "python runbooks/phase2_drbd.py closes it; what lies there now would be hidden by the mount",
+            )
+
+
+def _finding(host: str, fault: str, evidence: str, advice: str, *, unseen: bool = False) -> Finding:
+    return Finding(cause=Cause.DRBD, host=host, fault=fault, evidence=evidence, advice=advice, unseen=unseen)

@@ -1,0 +1,125 @@
+"""The writer is gone: give the storage to the other replica, on evidence, when a person types what it may cost.
+
+Order: `check_gone`, the page of `preflight`, `check_gone` again (minutes may have passed), `plan_new_writer`,
+`plan_promote_alone`, `check_promoted`, `plan_start`. DRBD is never forced: a copy that is not UpToDate stays Secondary.
+"""
+
+from __future__ import annotations
+
+from dockyard.change import Plan, Run
+from dockyard.errors import Unreachable
+from dockyard.findings import Cause, Finding
+from dockyard.observe import Observed
+from dockyard.runbook import Page
+from dockyard.topology import Topology
+from dockyard.unseen import unseen
+from tasks.drbd import places, sizing
+from tasks.drbd.replica import DRBD, other_of, replication_of
+from tasks.drbd.state import Disk
+from tasks.drbd.switch import plan_promote
+from tasks.drbd.witness import WITNESS
+from tasks.drbd.writer import WRITER, Record, shown, write_record, writer_of
+
+
+def check_gone(topology: Topology, observed: Observed, *, to: str) -> list[Finding]:
+    """Nobody who matters sees the other replica, and the copy on ``to`` can be promoted. Every finding refuses."""
+    gone, judge = other_of(topology, to), topology.cluster.arbitrator
+    needed = [one for one in unseen(observed, WITNESS, Cause.DRBD) if one.host in {to, judge}]
+    return [*needed, *_seen_alive(observed, gone, (to, judge)), *_unfit(topology, observed, to, gone)]
+
+
+def _seen_alive(observed: Observed, gone: str, witnesses: tuple[str, str]) -> list[Finding]:
+    found: list[Finding] = []
+    error = observed.unseen(DRBD).get(gone)
+    if not isinstance(error, Unreachable):
+        evidence = str(error) if error else observed.of(DRBD, gone).sentence
+        found.append(
+            _finding(gone, "is not gone: it answers this machine", evidence, f"Without --disaster, or: {_OFF}")
+        )
+    for witness in witnesses:
+        state = observed.seen(WITNESS).get(witness)
+        if state and state.answers.get(gone):
+            evidence = f"{witness} gets answers from it through the mesh"
+            found.append(_finding(gone, f"is not gone: {witness} sees it", evidence, _OFF))
+    return found
+
+
+_OFF = "switch it off first, so that it cannot write any more; then run this again"
+
+
+def _unfit(topology: Topology, observed: Observed, to: str, gone: str) -> list[Finding]:
+    found: list[Finding] = []
+    state, record = observed.seen(DRBD).get(to), observed.seen(WRITER).get(topology.cluster.arbitrator)
+    if state is None:
+        return unseen(observed, DRBD, Cause.DRBD)
+    if state.doubt:
+        found.append(_finding(to, "two readings of DRBD differ", state.doubt, "Look again"))
+    if state.disk is not Disk.UP_TO_DATE:
+        fault = f"its copy is {state.disk}: promoting it would bring back old or torn data"
+        found.append(_finding(to, fault, state.sentence, f"Bring {gone} back, or restore a backup"))
+    if record and record.writer not in {gone, to}:
+        fault = f"the arbitrator names {shown(record)}"
+        found.append(_finding(to, fault, f"generation {record.generation}", "docs/drbd.md, Who may write"))
+    return found
+
+
+_PRICE = """\
+Lost is what {gone} wrote and could not send any more. If it died when the contact broke: up to {waiting_kib} KiB (its
+  send buffer) and what was on the line. If it lives on, cut off: all that it writes until somebody stops it."""
+
+_RETURN = """\
+When {gone} returns it stays Secondary. If it wrote after the contact broke, DRBD refuses to connect (split brain):
+  nothing is thrown away then, and nothing is replicated until you decide which side to keep."""
+
+
+def preflight(topology: Topology, observed: Observed, *, to: str) -> Page:
+    """The evidence and the price, for the person who decides, and the phrase that says both were read."""
+    gone, judge = other_of(topology, to), topology.cluster.arbitrator
+    here, there = observed.of(WITNESS, to), observed.of(WITNESS, judge)
+    since = [seconds for seconds in (here.lost_s, here.silent_s.get(gone)) if seconds is not None]
+    replication = replication_of(topology)
+    seen = f"{judge} does not see it ({_silence(there.silent_s.get(gone))})"
+    lines = (
+        f"{gone} does not answer this machine: {observed.unseen(DRBD).get(gone)}",
+        f"{seen}; {to} neither ({_silence(here.silent_s.get(gone))})",
+        f"DRBD on {to}: {observed.of(DRBD, to).sentence}; lost its connection {_ago(here.lost_s)}",
+        f"The arbitrator names {shown(writer_of(topology, observed))}.",
+        _PRICE.format(gone=gone, waiting_kib=sizing.send_buffer_kib(replication.wan)),
+        _RETURN.format(gone=gone),
+        f"If you can, make sure that {gone} is off and stays off.",
+    )
+    minutes = max(1, -(-max(since, default=0) // 60))
+    return Page(lines=lines, phrase=f"give {replication.resource} to {to} and lose the last {minutes} min")
+
+
+def _silence(seconds: int | None) -> str:
+    return "never a handshake" if seconds is None else f"last handshake {seconds} s ago"
+
+
+def _ago(seconds: int | None) -> str:
+    return "at a time that its log does not tell" if seconds is None else f"{seconds} s ago"
+
+
+def plan_new_writer_alone(topology: Topology, observed: Observed, *, to: str, since: str) -> Plan:
+    """Name ``to`` as the writer, with the next generation, at the arbitrator and on ``to`` itself."""
+    record = writer_of(topology, observed)
+    if record.writer != to:
+        record = Record(writer=to, generation=record.generation + 1, since=since)
+    hosts = (topology.cluster.arbitrator, to)
+    return {host: [write_record(record)] for host in hosts if observed.of(WRITER, host) != record}
+
+
+def plan_promote_alone(topology: Topology, observed: Observed, *, to: str) -> Plan:
+    """Promote without the other side, then let `dockyard-storage.service` mount. DRBD may refuse, and then is right."""
+    state = observed.of(DRBD, to)
+    if state.primary:
+        return plan_promote(topology, observed, to=to)
+    name = replication_of(topology).resource
+    stop = Run(title=f"stop {places.STORAGE}, which waits", argv=("systemctl", "stop", "--", places.STORAGE))
+    promote = Run(title=f"promote {name} without the other replica", argv=("drbdadm", "primary", name))
+    start = Run(title=f"start {places.STORAGE}", argv=("systemctl", "start", "--no-block", "--", places.STORAGE))
+    return {to: [stop, promote, start]}
+
+
+def _finding(host: str, fault: str, evidence: str, advice: str) -> Finding:
+    return Finding(cause=Cause.DRBD, host=host, fault=fault, evidence=evidence, advice=advice)

@@ -1,0 +1,42 @@
+"""Where things lie on a host."""
+
+from __future__ import annotations
+
+from dockyard.topology import Replication
+
+FOLDER = "/etc/drbd.d"
+GLOBAL = f"{FOLDER}/global_common.conf"
+UP = "dockyard-drbd.service"
+"""Brings the resource up at boot, as Secondary."""
+
+STORAGE = "dockyard-storage.service"
+"""Promotes and mounts at boot, on the host that may write, once that is safe."""
+
+ADJUST = "/usr/local/lib/dockyard/drbd-adjust"
+GUARD = "/usr/local/lib/dockyard/drbd-storage"
+PROOF = "/run/dockyard-drbd-proof"
+"""What was found on the disk before its metadata was made: ``zeros`` or ``data``."""
+
+VERIFY_TIMER = "dockyard-drbd-verify.timer"
+WRITER = "/var/lib/dockyard/writer"
+"""Who was given the right to write, with a generation number that only grows (arbitrator; a copy on each replica)."""
+
+
+def config(replication: Replication) -> str:
+    """The resource file of drbdadm(8)."""
+    return f"{FOLDER}/{replication.resource}.res"
+
+
+def unit_file(name: str) -> str:
+    """The file of one of our own units."""
+    return f"/etc/systemd/system/{name}"
+
+
+def secret(replication: Replication) -> str:
+    """The shared secret by which the replicas know each other, for root alone."""
+    return f"{FOLDER}/{replication.resource}.secret"
+
+
+def files() -> list[str]:
+    """All files but the resource file that a replica may have of ours."""
+    return [GLOBAL, ADJUST, GUARD, unit_file(UP), unit_file(STORAGE)]

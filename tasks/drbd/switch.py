@@ -1,0 +1,201 @@
+"""A planned change of the writer, with both sides up: nothing is lost, by proof.
+
+Order: `check_ready`, `plan_token`, `plan_stop`, `plan_demote`, `check_all_sent`, `plan_new_writer`, `plan_copies`,
+`plan_promote`, `check_promoted`, `check_token`, `plan_start`. Each is empty when it was done already, so a switch that
+was cut off anywhere is run again, by anybody who reaches the arbitrator.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from dockyard.change import Change, Plan, Run, UnitState, unit_probe
+from dockyard.findings import Cause, Finding
+from dockyard.observe import Domain, Observed
+from dockyard.remote import Command, Outputs
+from dockyard.topology import Host, Topology
+from dockyard.unseen import unseen
+from tasks.drbd import places
+from tasks.drbd.checks import check_connected, service
+from tasks.drbd.replica import DRBD, ReplicaState, carries_replica, replication_of
+from tasks.drbd.state import Disk
+from tasks.drbd.storage import start_storage
+from tasks.drbd.writer import NOBODY, WRITER, Record, contradiction, find_out, shown, write_record, writer_of
+
+TOKEN = ".dockyard-token"
+_PROBE = "token"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsersState:
+    """The units that use the storage on one host, by name, and the token in it (0: none, or nothing is mounted)."""
+
+    units: Mapping[str, UnitState]
+    token: int
+
+
+def _probes(topology: Topology, _host: Host) -> Sequence[Command]:
+    replication = replication_of(topology)
+    path = shlex.quote(f"{replication.mount}/{TOKEN}")
+    read = f"[ ! -s {path} ] || cat {path}"
+    return [Command(_PROBE, ("sh", "-c", read)), *(unit_probe(name) for name in replication.units)]
+
+
+def _read(topology: Topology, _host: Host, outputs: Outputs) -> UsersState:
+    text = outputs.text(_PROBE).strip()
+    units = {name: UnitState.of(outputs, name) for name in replication_of(topology).units}
+    return UsersState(units=units, token=int(text) if text.isdecimal() else 0)
+
+
+USERS = Domain("users of the storage", _probes, _read, carries_replica)
+
+
+def check_ready(topology: Topology, observed: Observed, *, to: str) -> list[Finding]:
+    """Both replicas are connected, the new writer's disk is UpToDate, the record is sound, and all that was seen."""
+    state = observed.seen(DRBD).get(to)
+    findings = [
+        *check_connected(topology, observed),
+        *unseen(observed, WRITER, Cause.DRBD),
+        *_record(topology, observed, to),
+    ]
+    if state and state.attached and state.disk is not Disk.UP_TO_DATE:
+        findings.append(_finding(to, f"its copy is {state.disk}", state.sentence, "Wait until it is UpToDate"))
+    return findings
+
+
+def _record(topology: Topology, observed: Observed, to: str) -> Iterator[Finding]:
+    """What is wrong with the arbitrator's record, before anything is stopped because of it."""
+    arbitrator, copies = topology.cluster.arbitrator, observed.seen(WRITER)
+    record = copies.get(arbitrator)
+    if record == NOBODY:
+        yield _finding(
+            arbitrator, "nobody was ever named as the writer", shown(NOBODY), "python runbooks/phase2_drbd.py"
+        )
+    elif record and (fault := contradiction(topology, record, copies)):
+        yield _finding(arbitrator, "who may write is not certain", fault, find_out(topology))
+    elif record and record.writer != to:
+        yield from _begun(observed, record)
+
+
+def _begun(observed: Observed, record: Record) -> Iterator[Finding]:
+    """The writer that is named has not mounted yet: it could not write the token that proves that nothing is lost."""
+    state, copy = observed.seen(DRBD).get(record.writer), observed.seen(WRITER).get(record.writer)
+    if state and not state.mounted and (state.waiting or copy != record):
+        yield _finding(
+            record.writer,
+            "it was named as the writer and has not begun: let it mount before it hands over",
+            f"{places.STORAGE} is {service(state)}; {state.sentence}; it was told: {shown(copy or NOBODY)}",
+            f"python runbooks/failover.py --to {record.writer}, then this again",
+        )
+
+
+def plan_token(topology: Topology, observed: Observed, *, to: str) -> Plan:
+    """Write a token into the storage, which must be found on the other side: the generation that follows."""
+    record = writer_of(topology, observed)
+    state = observed.of(DRBD, record.writer)
+    wanted = record.generation + 1
+    if record.writer == to or not state.mounted or observed.of(USERS, record.writer).token == wanted:
+        return {}
+    path = f"{replication_of(topology).mount}/{TOKEN}"
+    argv = ("sh", "-c", 'printf "%s\\n" "$2" >"$1" && sync "$1"', "token", path, str(wanted))
+    return {record.writer: [Run(title=f"write the token {wanted} into {path}", argv=argv)]}
+
+
+def plan_stop(topology: Topology, observed: Observed, *, to: str) -> Plan:
+    """Stop the units that use the storage everywhere but on the new writer, in the order of the inventory."""
+    return _filled({host: _stops(observed, host) for host in _others(topology, to)})
+
+
+def _stops(observed: Observed, host: str) -> list[Change]:
+    units = observed.of(USERS, host).units.items()
+    running = [name for name, state in units if state.active not in {"inactive", "failed"}]
+    return [Run(title=f"stop {name}", argv=("systemctl", "stop", "--", name), timeout_s=300) for name in running]
+
+
+def plan_demote(topology: Topology, observed: Observed, *, to: str) -> Plan:
+    """Unmount and demote everywhere but on the new writer. What still holds the storage open makes this fail."""
+    stop = Run(
+        title="unmount and demote",
+        argv=("sh", "-c", f"systemctl stop {places.STORAGE} && {places.GUARD} down"),
+        timeout_s=180,
+    )
+    states = {host: observed.of(DRBD, host) for host in _others(topology, to)}
+    still = {host for host, state in states.items() if state.storage.active not in {"inactive", "failed"}}
+    busy = [host for host, state in states.items() if state.primary or state.mounted or host in still]
+    return {host: [stop] for host in busy}
+
+
+def check_all_sent(topology: Topology, observed: Observed) -> list[Finding]:
+    """Nothing is out of sync any more, as both sides say, and both disks are UpToDate."""
+    findings = check_connected(topology, observed)
+    for host, state in _replicas(topology, observed).items():
+        if state.disk is not Disk.UP_TO_DATE or state.out_of_sync_kib:
+            fault = f"not all has arrived: {state.out_of_sync_kib} KiB are out of sync"
+            findings.append(_finding(host, fault, state.sentence, "It is being sent; look at the line between the two"))
+    return findings
+
+
+def plan_new_writer(topology: Topology, observed: Observed, *, to: str, since: str) -> Plan:
+    """Name the new writer, with the next generation, at the arbitrator; the replicas are told when that is done."""
+    record = writer_of(topology, observed)
+    if record.writer == to:
+        return {}
+    change = write_record(Record(writer=to, generation=record.generation + 1, since=since))
+    return {topology.cluster.arbitrator: [change]}
+
+
+def plan_promote(_topology: Topology, observed: Observed, *, to: str) -> Plan:
+    """Let the new writer promote itself and mount; it does so only when the other side is Secondary and UpToDate."""
+    return _filled({to: start_storage(observed.of(DRBD, to))})
+
+
+def check_promoted(_topology: Topology, observed: Observed, *, to: str) -> list[Finding]:
+    """The new writer is Primary and has the storage mounted."""
+    state = observed.seen(DRBD).get(to)
+    if state and state.primary and state.mounted:
+        return []
+    seen = state.sentence if state else "not seen"
+    advice = f"On {to}: {places.GUARD} why; journalctl -u {places.STORAGE}"
+    return [_finding(to, "is not Primary with the storage mounted yet", seen, advice)]
+
+
+def check_token(topology: Topology, observed: Observed, *, to: str) -> list[Finding]:
+    """The token that was written on the old side is read on the new one.
+
+    The next one is as good: ``to`` wrote it itself, for a switch away from it that was given up.
+    """
+    wanted, token = writer_of(topology, observed).generation, observed.of(USERS, to).token
+    if wanted == 1 or token in {wanted, wanted + 1}:
+        return []
+    evidence = f"token {token or 'missing'}, expected {wanted}"
+    advice = (
+        "Start nothing before you know why (docs/drbd.md). It is also missing when the other side was named before and "
+        "never mounted, or had unmounted by itself: then failover.py --to the other side, and back"
+    )
+    return [_finding(to, "what was written last on the other side is not here", evidence, advice)]
+
+
+def plan_start(_topology: Topology, observed: Observed, *, to: str) -> Plan:
+    """Start the units that use the storage on the new writer, last one first."""
+    units = reversed(list(observed.of(USERS, to).units.items()))
+    stopped = [name for name, state in units if not state.is_active]
+    starts = [Run(title=f"start {name}", argv=("systemctl", "start", "--", name), timeout_s=300) for name in stopped]
+    return {to: starts} if starts else {}
+
+
+def _replicas(topology: Topology, observed: Observed) -> dict[str, ReplicaState]:
+    return {host: state for host, state in observed.seen(DRBD).items() if topology.host(host).drbd}
+
+
+def _others(topology: Topology, to: str) -> list[str]:
+    return [host.name for host in topology.hosts.values() if host.drbd and host.name != to]
+
+
+def _filled(plan: Mapping[str, Sequence[Change]]) -> Plan:
+    return {host: changes for host, changes in plan.items() if changes}
+
+
+def _finding(host: str, fault: str, evidence: str, advice: str) -> Finding:
+    return Finding(cause=Cause.DRBD, host=host, fault=fault, evidence=evidence, advice=advice)

@@ -1,0 +1,273 @@
+"""What the checks say of a pair: nothing when it is healthy, each fault once, and that somebody was not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pytest
+
+from dockyard.errors import ParseError, Unreachable
+from dockyard.findings import Cause, Finding
+from tasks import drbd
+from tasks.drbd import places, switch
+from tasks.drbd.replica import ReplicaState
+from tasks.drbd.state import Disk, Link, Replication, Role
+from tests.unit.replicas import (
+    HOSTS,
+    LOAD,
+    MIRROR,
+    PAIR,
+    PROD,
+    healthy,
+    observed,
+    pristine,
+    records,
+    resource,
+    topology,
+    unit,
+    with_facts,
+)
+
+States = dict[str, Any]
+Break = Callable[[States], States]
+
+
+def check(states: States, record: Any = None) -> list[Finding]:
+    return drbd.check_drbd(topology(), observed(states, record))
+
+
+def of(host: str, **parts: Any) -> Break:
+    return lambda states: {**states, host: replace(states[host], **parts)}
+
+
+def facts(host: str, **parts: Any) -> Break:
+    return lambda states: {**states, host: with_facts(states[host], **parts)}
+
+
+def both(*breaks: Break) -> Break:
+    def apply(states: States) -> States:
+        for one in breaks:
+            states = one(states)
+        return states
+
+    return apply
+
+
+@pytest.mark.parametrize("nine", [False, True])
+@pytest.mark.parametrize("writer", PAIR)
+def test_a_healthy_pair_has_no_findings(nine: bool, writer: str) -> None:
+    seen = observed(healthy(nine=nine, writer=writer), records(writer, 2))
+    assert drbd.check_drbd(topology(), seen) == []
+    assert drbd.check_connected(topology(), seen) == []
+    assert drbd.check_all_sent(topology(), seen) == []
+    assert drbd.in_use(topology(), seen) == list(PAIR)
+
+
+def test_before_phase_2_there_is_nothing_to_say() -> None:
+    states: States = {host: pristine(host) for host in HOSTS}
+    seen = observed(states, records(""))
+    assert (drbd.check_drbd(topology(), seen), drbd.in_use(topology(), seen)) == ([], [])
+    without = replace(topology(), cluster=replace(topology().cluster, drbd=None))
+    assert (drbd.check_drbd(without, observed(healthy())), drbd.in_use(without, observed(healthy()))) == ([], [])
+
+
+ALONE = resource(Role.PRIMARY, peer=None)
+FAULTS: dict[str, tuple[Break, list[tuple[str, str]]]] = {
+    "two writers": (
+        both(
+            of(MIRROR, resource=resource(Role.PRIMARY, link=Link.STAND_ALONE)),
+            of(PROD, resource=resource(Role.PRIMARY, link=Link.STAND_ALONE)),
+            of(MIRROR, device="/dev/drbd0"),
+            facts(MIRROR, on_mount="/dev/drbd0"),
+        ),
+        [(PROD, "Primary on two hosts"), (PROD, "StandAlone")],
+    ),
+    "split brain, as 8.4 shows it": (
+        both(of(PROD, resource=ALONE), of(MIRROR, resource=resource(link=Link.CONNECTING))),
+        [(PROD, "StandAlone")],
+    ),
+    "the line is cut": (
+        both(
+            of(PROD, resource=resource(Role.PRIMARY, link=Link.CONNECTING)),
+            of(MIRROR, resource=resource(link=Link.CONNECTING)),
+        ),
+        [(PROD, "is not connected: nothing is replicated now")],
+    ),
+    "one side is down": (
+        both(
+            of(MIRROR, resource=None, up=unit(places.UP)),
+            of(PROD, resource=resource(Role.PRIMARY, link=Link.CONNECTING)),
+        ),
+        [(MIRROR, "data is not up"), (PROD, "is not connected")],
+    ),
+    "a Secondary without a disk": (
+        both(
+            of(MIRROR, resource=resource(disk=Disk.DISKLESS, peer_role=Role.PRIMARY)),
+            of(PROD, resource=resource(Role.PRIMARY, peer_disk=Disk.DISKLESS)),
+        ),
+        [(MIRROR, "data has no disk here")],
+    ),
+    "the Primary lost its disk": (
+        of(PROD, resource=resource(Role.PRIMARY, Disk.DISKLESS)),
+        [(PROD, "data has no disk here")],
+    ),
+    "a failed disk": (of(PROD, resource=resource(Role.PRIMARY, Disk.FAILED)), [(PROD, "data has no disk here")]),
+    "a resync": (
+        of(MIRROR, resource=resource(disk=Disk.INCONSISTENT, replication=Replication.SYNC_TARGET, out_of_sync_kib=7)),
+        [(MIRROR, "is Inconsistent, not UpToDate")],
+    ),
+    "an outdated copy": (of(MIRROR, resource=resource(disk=Disk.OUTDATED)), [(MIRROR, "is Outdated, not UpToDate")]),
+    "a difference that verify found": (
+        of(MIRROR, resource=resource(out_of_sync_kib=12)),
+        [(MIRROR, "12 KiB of data differ")],
+    ),
+    "two readings that differ": (of(PROD, doubt="resources[0].role: ..."), [(PROD, "two readings of data differ")]),
+    "nobody is Primary": (
+        both(
+            of(PROD, resource=resource(), storage=unit(places.STORAGE, "waiting")),
+            facts(PROD, on_mount="", immutable=True),
+        ),
+        [(PROD, "nobody is Primary of data")],
+    ),
+    "not mounted": (facts(PROD, on_mount="", immutable=True), [(PROD, "is not mounted, though this is the Primary")]),
+    "something else is mounted": (facts(PROD, on_mount="/dev/sdz1"), [(PROD, "something else is mounted")]),
+    "something else is mounted on the Secondary": (
+        facts(MIRROR, on_mount="/dev/sdz1"),
+        [(MIRROR, "something else is mounted")],
+    ),
+    "an open mount point": (facts(MIRROR, immutable=False), [(MIRROR, "can be written into")]),
+    "no module after an update of the kernel": (
+        both(facts(MIRROR, loaded="", available=""), of(MIRROR, resource=None)),
+        [(PROD, "do not have the same DRBD module"), (MIRROR, "data is not up")],
+    ),
+    "two generations of DRBD": (facts(MIRROR, loaded="9.2.16"), [(PROD, "do not have the same DRBD module")]),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_each_fault_is_said_once(name: str) -> None:
+    damage, wanted = FAULTS[name]
+    found = check(damage(healthy()))
+    assert [(one.host, part) for one, (_, part) in zip(found, wanted, strict=True) if part in one.fault] == wanted
+    for one in found:
+        assert one.cause is Cause.DRBD
+        assert one.advice
+        assert one.evidence
+
+
+def test_a_primary_that_is_not_named() -> None:
+    found = check(healthy(), records(MIRROR, 2))
+    assert [(one.host, "the arbitrator names another writer" in one.fault) for one in found] == [(PROD, True)]
+
+
+@pytest.mark.parametrize(
+    ("copy", "advice"),
+    [
+        (records(PROD, 1)[PROD], "brings it in line"),
+        (records(PROD, 9)[PROD], "Find out who writes"),
+        (records(MIRROR, 3)[PROD], "Find out who writes"),
+    ],
+)
+def test_a_copy_that_differs(copy: Any, advice: str) -> None:
+    (found,) = check(healthy(), {**records(PROD, 3), MIRROR: copy})
+    assert (found.host, "the copy of who may write differs" in found.fault) == (MIRROR, True)
+    assert advice in found.advice
+
+
+@pytest.mark.parametrize("host", HOSTS)
+@pytest.mark.parametrize("error", [Unreachable("x", "no route"), ParseError("drbdsetup", 1, "?", "?")])
+def test_who_cannot_be_seen_is_a_finding(host: str, error: Exception) -> None:
+    found = check({**healthy(), host: error})
+    assert [one.host for one in found if one.unseen] == [host]
+
+
+def test_the_arbitrators_record_cannot_be_read() -> None:
+    (found,) = check(healthy(), {**records(), LOAD: Unreachable(LOAD, "no route")})
+    assert (found.host, found.unseen, found.fault) == (LOAD, True, "who may write could not be read")
+
+
+def test_advice_for_a_unit_that_is_active_does_something() -> None:
+    (found,) = check(facts(PROD, on_mount="", immutable=True)(healthy()))
+    assert "systemctl restart dockyard-storage" in found.advice
+
+
+# --- before and during a switch
+
+
+def ready(states: States, record: Any = None) -> list[Finding]:
+    return drbd.check_ready(topology(), observed(states, record), to=MIRROR)
+
+
+def test_a_healthy_pair_is_ready() -> None:
+    assert ready(healthy()) == []
+
+
+NOT_READY = {name: FAULTS[name] for name in (
+    "two writers", "split brain, as 8.4 shows it", "the line is cut", "one side is down", "a Secondary without a disk",
+    "the Primary lost its disk", "two readings that differ", "two generations of DRBD",
+)}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NOT_READY)
+def test_a_switch_does_not_begin_with_a_fault(name: str) -> None:
+    assert ready(NOT_READY[name][0](healthy()))
+
+
+@pytest.mark.parametrize("disk", [Disk.INCONSISTENT, Disk.OUTDATED, Disk.CONSISTENT, Disk.ATTACHING])
+def test_a_copy_that_is_not_up_to_date_cannot_become_the_writer(disk: Disk) -> None:
+    (found,) = ready(of(MIRROR, resource=resource(disk=disk))(healthy()))
+    assert (found.host, found.fault) == (MIRROR, f"its copy is {disk}")
+
+
+@pytest.mark.parametrize(
+    ("record", "fault"),
+    [
+        (records(""), "nobody was ever named as the writer"),
+        ({**records(), MIRROR: records(MIRROR, 2)[MIRROR]}, "who may write is not certain"),
+        ({**records(), LOAD: Unreachable(LOAD, "no route")}, "could not be looked at"),
+    ],
+)
+def test_a_switch_does_not_begin_with_a_record_that_cannot_be_trusted(record: Any, fault: str) -> None:
+    (found,) = ready(healthy(), record)
+    assert (found.host, found.fault) == (LOAD, fault)
+
+
+def test_a_writer_that_is_about_to_mount_is_waited_for() -> None:
+    waits = both(of(PROD, storage=unit(places.STORAGE, "waiting"), resource=resource()), facts(PROD, on_mount=""))
+    (found,) = ready(waits(healthy()))
+    assert (found.host, "has not begun" in found.fault) == (PROD, True)
+
+
+@pytest.mark.parametrize("host", PAIR)
+@pytest.mark.parametrize("parts", [{"out_of_sync_kib": 4}, {"disk": Disk.INCONSISTENT}, {"link": Link.CONNECTING}])
+def test_not_all_was_sent(host: str, parts: dict[str, Any]) -> None:
+    found = drbd.check_all_sent(topology(), observed(of(host, resource=resource(**parts))(healthy())))
+    assert {one.host for one in found} == {host}
+
+
+@pytest.mark.parametrize(
+    ("state", "promoted"),
+    [
+        (healthy(writer=MIRROR)[MIRROR], True),
+        (healthy()[MIRROR], False),
+        (with_facts(healthy(writer=MIRROR)[MIRROR], on_mount="/dev/sdz1"), False),
+        (with_facts(healthy(writer=MIRROR)[MIRROR], on_mount=""), False),
+        (Unreachable(MIRROR, "no route"), False),
+    ],
+)
+def test_promoted_means_primary_and_mounted(state: ReplicaState | Exception, promoted: bool) -> None:
+    seen = observed({**healthy(), MIRROR: state})
+    assert (drbd.check_promoted(topology(), seen, to=MIRROR) == []) is promoted
+
+
+@pytest.mark.parametrize(
+    ("generation", "token", "found"),
+    [(1, 0, True), (2, 2, True), (2, 3, True), (2, 0, False), (2, 1, False), (3, 2, False), (3, 9, False)],
+)
+def test_the_token_proves_that_nothing_was_lost(generation: int, token: int, found: bool) -> None:
+    using = {host: switch.UsersState(units={}, token=token if host == MIRROR else 0) for host in PAIR}
+    seen = observed(healthy(), records(MIRROR, generation), using)
+    assert (partial(drbd.check_token, to=MIRROR)(topology(), seen) == []) is found

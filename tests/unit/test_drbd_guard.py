@@ -1,0 +1,216 @@
+"""The script that promotes and mounts, with stand-ins for drbdadm and mount: it promotes in one state and no other."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tasks.drbd import places, storage
+from tests.unit.replicas import PROD, topology
+
+STUBS = {
+    "drbdadm": """\
+echo "drbdadm $*" >>"$S/log"
+case $1 in
+  role | cstate | dstate | status) [ -e "$S/$1" ] || exit 10; cat "$S/$1" ;;
+  primary) [ ! -e "$S/refuses" ] || exit 11; sed -i 's/^Secondary/Primary/' "$S/role" ;;
+  secondary) [ ! -e "$S/held" ] || exit 11; sed -i 's/^Primary/Secondary/' "$S/role" ;;
+esac""",
+    "mountpoint": '[ -e "$S/mounted" ]',
+    "mount": 'echo "mount $*" >>"$S/log"; [ ! -e "$S/broken" ] || exit 32; touch "$S/mounted"',
+    "umount": 'echo "umount $*" >>"$S/log"; [ ! -e "$S/busy" ] || exit 32; rm "$S/mounted"',
+    "uname": "echo dock-prod",
+    "sleep": '[ -e "$S/again" ] || exec kill "$PPID"; mv "$S/again" "$S/role"',
+}
+"""Each of them writes down what it was asked; ``sleep`` ends the script, as nothing changes any more."""
+
+GOOD = {
+    False: {"role": "Secondary/Secondary", "cstate": "Connected", "dstate": "UpToDate/UpToDate"},
+    True: {
+        "role": "Secondary",
+        "cstate": "Connected\nConnected",
+        "dstate": "UpToDate/Diskless/UpToDate",
+        "status": "data role:Secondary\n  disk:UpToDate\n  dock-mirror role:Secondary\n    peer-disk:UpToDate",
+    },
+}
+
+
+class Guard:
+    """The rendered script in a folder of its own; a file for each thing that it may find."""
+
+    def __init__(self, folder: Path, nine: bool) -> None:
+        self.folder = folder
+        for name, body in STUBS.items():
+            (folder / "bin").mkdir(exist_ok=True)
+            (folder / "bin" / name).write_text(f"#!/bin/sh\n{body}\n")
+            (folder / "bin" / name).chmod(0o755)
+        text, _ = storage.unit_texts(topology(), quorum=nine, diskless=False)[places.GUARD]
+        (folder / "guard").write_text(text.replace(places.WRITER, str(folder / "writer")))
+        self.finds("writer", f"writer={PROD}\ngeneration=3\nsince=now")
+        for name, said in GOOD[nine].items():
+            self.finds(name, said)
+
+    def finds(self, name: str, said: str | None = "") -> None:
+        path = self.folder / name
+        path.unlink(missing_ok=True)
+        if said is not None:
+            path.write_text(f"{said}\n" if said else "")
+
+    def __call__(self, *words: str) -> subprocess.CompletedProcess[str]:
+        env = {"PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}", "S": str(self.folder)}
+        script = ["sh", str(self.folder / "guard"), *words]
+        return subprocess.run(script, env=env, capture_output=True, text=True, check=False, timeout=20)
+
+    @property
+    def changed(self) -> list[str]:
+        """What was done, without the questions."""
+        log = self.folder / "log"
+        lines = log.read_text().splitlines() if log.exists() else []
+        return [line for line in lines if line.split()[1] not in {"role", "cstate", "dstate", "status"}]
+
+
+@pytest.fixture(params=[False, True], ids=["8.4", "9"])
+def nine(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
+@pytest.fixture
+def guard(tmp_path: Path, nine: bool) -> Guard:
+    return Guard(tmp_path, nine)
+
+
+def test_the_named_writer_is_promoted_and_mounts(guard: Guard) -> None:
+    assert guard("why").stdout == ""
+    assert guard("up").returncode == 0
+    assert guard.changed == ["drbdadm primary data", "mount -t ext4 /dev/drbd0 /srv/data"]
+
+
+def test_a_second_time_changes_nothing(guard: Guard) -> None:
+    guard("up")
+    before = guard.changed
+    assert guard("up").returncode == 0
+    assert guard.changed == before
+
+
+OBSTACLES = {
+    "no record": ("writer", None, "names '' as the writer"),
+    "another writer": ("writer", "writer=dock-mirror\ngeneration=4\nsince=now", "names 'dock-mirror' as the writer"),
+    "a longer name": ("writer", "writer=dock-prod-2\ngeneration=4\nsince=now", "names 'dock-prod-2' as the writer"),
+    "two names": ("writer", "writer=dock-prod\nwriter=dock-mirror", "as the writer"),
+}
+OBSTACLES_84 = {
+    **{
+        f"connection {state}": ("cstate", state, "no connection to the other replica")
+        for state in ("StandAlone", "WFConnection", "Connecting", "SyncSource", "VerifyS", "PausedSyncS")
+    },
+    **{
+        f"disks {state}": ("dstate", state, "the disks are")
+        for state in (
+            "UpToDate/DUnknown", "UpToDate/Diskless", "UpToDate/Inconsistent", "UpToDate/Outdated",
+            "UpToDate/Consistent", "Inconsistent/UpToDate",
+            "Outdated/UpToDate", "Diskless/UpToDate", "Consistent/UpToDate", "Failed/UpToDate",
+        )
+    },
+    "the other side is Primary": ("role", "Secondary/Primary", "the roles are Secondary/Primary"),
+    "the other side is not known": ("role", "Secondary/Unknown", "the roles are Secondary/Unknown"),
+    "drbdadm does not answer to role": ("role", None, "the roles are"),
+    "drbdadm does not answer to cstate": ("cstate", None, "no connection"),
+    "drbdadm does not answer to dstate": ("dstate", None, "the disks are"),
+}  # fmt: skip
+OBSTACLES_9 = {
+    **{
+        f"disk {state}": ("dstate", f"{state}/Diskless/UpToDate", "the disk is not UpToDate")
+        for state in ("Inconsistent", "Outdated", "Consistent", "Diskless", "Failed", "Negotiating")
+    },
+    "no quorum": ("status", "data role:Secondary\n  disk:UpToDate quorum:no\n", "there is no quorum"),
+    "no status": ("status", None, "does not tell of quorum"),
+    "drbdadm does not answer to dstate": ("dstate", None, "the disk is not UpToDate"),
+}
+CASES = [
+    *((case, False) for case in [*OBSTACLES.items(), *OBSTACLES_84.items()]),
+    *((case, True) for case in [*OBSTACLES.items(), *OBSTACLES_9.items()]),
+]
+
+
+@pytest.mark.parametrize(("case", "nine"), CASES, ids=[f"{'9' if nine else '8.4'}: {case[0]}" for case, nine in CASES])
+def test_with_any_obstacle_it_waits_and_says_why(
+    tmp_path: Path, case: tuple[str, tuple[str, str | None, str]], nine: bool
+) -> None:
+    guard = Guard(tmp_path, nine)
+    _, (name, said, why) = case
+    guard.finds(name, said)
+    assert why in guard("why").stdout
+    waits = guard("up")
+    assert waits.stdout.startswith("waiting: ")
+    assert why in waits.stdout
+    assert guard.changed == []
+
+
+def test_a_primary_that_is_not_named_does_not_mount(guard: Guard) -> None:
+    guard.finds("role", "Primary/Unknown")
+    guard.finds("writer", "writer=dock-mirror\ngeneration=4\nsince=now")
+    assert "names 'dock-mirror'" in guard("up").stdout
+    assert guard.changed == []
+
+
+def test_a_primary_that_is_named_mounts_whatever_became_of_the_line(guard: Guard) -> None:
+    guard.finds("role", "Primary/Unknown")
+    guard.finds("cstate", "WFConnection")
+    assert guard("up").returncode == 0
+    assert guard.changed == ["mount -t ext4 /dev/drbd0 /srv/data"]
+
+
+def test_what_drbd_refuses_stays_refused(guard: Guard) -> None:
+    guard.finds("refuses")
+    assert guard("up").stdout == "waiting: DRBD refuses\n"
+    assert guard.changed == ["drbdadm primary data"]
+
+
+def test_a_file_system_that_cannot_be_mounted_is_a_failure(guard: Guard) -> None:
+    guard.finds("broken")
+    assert guard("up").returncode != 0
+
+
+def test_down_unmounts_and_demotes(guard: Guard) -> None:
+    guard("up")
+    (guard.folder / "log").unlink()
+    assert guard("down").returncode == 0
+    assert guard.changed == ["umount /srv/data", "drbdadm secondary data"]
+    (guard.folder / "log").unlink()
+    assert guard("down").returncode == 0
+    assert guard.changed == []
+
+
+def test_down_stops_at_a_busy_mount(guard: Guard) -> None:
+    guard("up")
+    guard.finds("busy")
+    (guard.folder / "log").unlink()
+    assert guard("down").returncode == 32
+    assert guard.changed == ["umount /srv/data"]
+
+
+def test_down_fails_while_something_holds_the_device(guard: Guard) -> None:
+    guard("up")
+    guard.finds("held")
+    assert guard("down").returncode == 11
+
+
+def test_down_of_a_resource_that_is_down_is_nothing(guard: Guard) -> None:
+    guard.finds("role", None)
+    assert guard("down").returncode == 0
+    assert guard.changed == []
+
+
+@pytest.mark.parametrize("words", [(), ("promote",), ("--force",)])
+def test_it_knows_three_words(guard: Guard, words: tuple[str, ...]) -> None:
+    done = guard(*words)
+    assert (done.returncode, "up|down|why" in done.stderr) == (2, True)
+    assert guard.changed == []
+
+
+def test_nothing_in_it_forces(nine: bool) -> None:
+    texts = storage.unit_texts(topology(), quorum=nine, diskless=False)
+    assert not any("--force" in text or "--overwrite" in text for text, _ in texts.values())

@@ -1,0 +1,352 @@
+"""A planned switch over a small simulated pair: it converges wherever it was cut off, and never has two writers."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+
+from dockyard.change import Change, Plan, Run
+from dockyard.errors import NotObserved
+from dockyard.observe import Observed
+from dockyard.runbook import Converge, Gate, Wait
+from runbooks.failover import planned
+from tasks.drbd import places, switch
+from tasks.drbd.replica import ReplicaState
+from tasks.drbd.state import Link, Role
+from tasks.drbd.writer import Record
+from tests.unit.replicas import (
+    LOAD,
+    MIRROR,
+    OTHER,
+    PAIR,
+    PROD,
+    SINCE,
+    UNITS,
+    healthy,
+    observed,
+    records,
+    resource,
+    titles,
+    topology,
+    unit,
+    users,
+    with_facts,
+)
+
+CLUSTER = topology(units=UNITS)
+BASE = healthy(CLUSTER)
+
+
+@dataclass
+class Machine:
+    """One replica: what is on its disk is what the pair agreed on last, as long as they are connected."""
+
+    name: str
+    primary: bool = False
+    mounted: bool = False
+    storage: str = "waiting"
+    units: dict[str, str] = field(default_factory=lambda: dict.fromkeys(UNITS, "inactive"))
+    record: Record = field(default_factory=lambda: records()[PROD])
+
+
+@dataclass
+class Pair:
+    """Two replicas with one content (the token), an arbitrator, and a line that is up or cut.
+
+    Every effect of a command is here once more, as simple as it can be said: `drbd-storage up` of a unit that waits
+    promotes only a host that its record names, beside a Secondary, over a line that is up.
+    """
+
+    machines: dict[str, Machine]
+    record: Record
+    token: int = 0
+    connected: bool = True
+    most_primaries: int = 0
+
+    @classmethod
+    def running(cls, writer: str = PROD, generation: int = 1) -> Pair:
+        record = records(writer, generation)[LOAD]
+        pair = cls({name: Machine(name, record=record) for name in PAIR}, record, token=generation)
+        pair.machines[writer].units = dict.fromkeys(UNITS, "active")
+        pair.settle()
+        return pair
+
+    def settle(self) -> None:
+        """What goes on by itself: a unit that waits looks every few seconds whether it may begin."""
+        for machine in self.machines.values():
+            other = self.machines[OTHER[machine.name]]
+            if machine.storage == "waiting" and machine.record.writer == machine.name and self.connected:
+                machine.primary |= not other.primary
+                if machine.primary:
+                    machine.mounted, machine.storage = True, "active"
+        self.most_primaries = max(self.most_primaries, sum(one.primary for one in self.machines.values()))
+
+    def seen(self) -> Observed:
+        """As a sweep would see it."""
+        base = BASE
+        states = {name: self._state(base[name], self.machines[name]) for name in PAIR}
+        using = {
+            name: switch.UsersState(
+                units={one: unit(one, active) for one, active in machine.units.items()},
+                token=self.token if machine.mounted else 0,
+            )
+            for name, machine in self.machines.items()
+        }
+        record = {LOAD: self.record, **{name: one.record for name, one in self.machines.items()}}
+        return observed({**states, LOAD: base[LOAD]}, record, using)
+
+    def _state(self, state: ReplicaState, machine: Machine) -> ReplicaState:
+        def role(one: Machine) -> Role:
+            return Role.PRIMARY if one.primary else Role.SECONDARY
+
+        link = Link.CONNECTED if self.connected else Link.CONNECTING
+        theirs = role(self.machines[OTHER[machine.name]]) if self.connected else Role.UNKNOWN
+        seen = replace(
+            state,
+            resource=resource(role(machine), link=link, peer_role=theirs),
+            storage=unit(places.STORAGE, machine.storage),
+        )
+        return with_facts(seen, on_mount="/dev/drbd0" if machine.mounted else "", immutable=not machine.mounted)
+
+    def carry_out(self, host: str, change: Change) -> None:
+        assert isinstance(change, Run)
+        words = change.argv
+        if places.WRITER in words:
+            self._write(host, Record(writer=words[-3], generation=int(words[-2]), since=words[-1]))
+        elif switch.TOKEN in " ".join(words):
+            assert self.machines[host].mounted
+            self.token = int(words[-1])
+        elif change.title == "unmount and demote":
+            self._down(self.machines[host])
+        elif change.title == f"start {places.STORAGE}":
+            assert self.machines[host].storage != "waiting"
+            self.machines[host].storage = "waiting"
+        else:
+            verb, name = change.title.split()
+            assert verb == "stop" or self.machines[host].mounted, f"{name} starts without its storage"
+            self.machines[host].units[name] = {"start": "active", "stop": "inactive"}[verb]
+
+    def _write(self, host: str, record: Record) -> None:
+        seen = self.record if host == LOAD else self.machines[host].record
+        assert (record.generation, record.writer) == (seen.generation, seen.writer) or (
+            record.generation > seen.generation
+        ), f"{host} refuses {record}, it has {seen}"
+        if host == LOAD:
+            self.record = record
+        else:
+            self.machines[host].record = record
+
+    def _down(self, machine: Machine) -> None:
+        assert not any(active == "active" for active in machine.units.values()), "the mount is busy"
+        machine.storage, machine.mounted, machine.primary = "inactive", False, False
+
+    def reboot(self, name: str) -> None:
+        """What a power cut leaves: both units are enabled, and begin anew."""
+        machine = self.machines[name]
+        self.machines[name] = Machine(name, record=machine.record)
+        self.settle()
+
+    def has_moved(self, to: str) -> bool:
+        new, old = self.machines[to], self.machines[OTHER[to]]
+        named = {self.record.writer, new.record.writer, old.record.writer}
+        runs = set(new.units.values()) == {"active"} and set(old.units.values()) == {"inactive"}
+        return named == {to} and new.primary and new.mounted and not old.primary and not old.mounted and runs
+
+
+class CutOff(Exception):
+    """The controller is gone."""
+
+
+class Stopped(Exception):
+    """The runbook stopped by itself."""
+
+
+def walk(pair: Pair, to: str, budget: float = float("inf")) -> int:
+    """Walk the real steps of the runbook, at most ``budget`` single changes; returns how many there were."""
+    done = 0
+    for step in planned(to):
+        pair.settle()
+        if isinstance(step, Converge):
+            for host, change in single(step.plan(CLUSTER, pair.seen())):
+                if done >= budget:
+                    raise CutOff(step.title)
+                pair.carry_out(host, change)
+                pair.settle()
+                done += 1
+            left = titles(step.plan(CLUSTER, pair.seen()))
+            assert left == {}, f"{step.title}: {left} did not last"
+        else:
+            assert isinstance(step, Gate | Wait)
+            findings = step.check(CLUSTER, pair.seen())
+            if findings:
+                raise Stopped(f"{step.title}: {findings}")
+    return done
+
+
+def come(pair: Pair, to: str) -> None:
+    """Switch to ``to``; where the runbook says that the other side must have it first, do as it says."""
+    try:
+        walk(pair, to)
+    except Stopped as stopped:
+        if "failover.py --to" not in str(stopped):
+            raise
+        walk(pair, OTHER[to])
+        walk(pair, to)
+
+
+def single(plan: Plan) -> Iterator[tuple[str, Change]]:
+    """The changes one by one; those of several hosts run side by side, so any order may be seen."""
+    hosts = [[(host, change) for change in changes] for host, changes in plan.items()]
+    for turn in itertools.zip_longest(*reversed(hosts)):
+        yield from (one for one in turn if one)
+
+
+@pytest.fixture(params=[(PROD, MIRROR), (MIRROR, PROD)])
+def ways(request: pytest.FixtureRequest) -> tuple[str, str]:
+    found: tuple[str, str] = request.param
+    return found
+
+
+def test_there_and_back_and_again(ways: tuple[str, str]) -> None:
+    source, target = ways
+    pair = Pair.running(source)
+    for generation, to in enumerate((target, source, target), 2):
+        assert walk(pair, to) > 0
+        assert pair.has_moved(to)
+        assert (pair.record.generation, pair.token) == (generation, generation)
+        assert walk(pair, to) == 0, "a second run has nothing to do"
+    assert pair.most_primaries == 1
+
+
+def length(source: str, target: str) -> int:
+    return walk(Pair.running(source), target)
+
+
+@pytest.mark.parametrize("generation", [1, 7])
+def test_cut_off_anywhere_and_run_again(ways: tuple[str, str], generation: int) -> None:
+    source, target = ways
+    for budget in range(length(source, target)):
+        pair = Pair.running(source, generation)
+        with pytest.raises(CutOff):
+            walk(pair, target, budget)
+        walk(pair, target)
+        assert pair.has_moved(target), budget
+        assert (pair.record.generation, pair.most_primaries) == (generation + 1, 1)
+
+
+@pytest.mark.parametrize("generation", [1, 7])
+def test_cut_off_anywhere_and_run_back(ways: tuple[str, str], generation: int) -> None:
+    source, target = ways
+    for budget in range(length(source, target)):
+        pair = Pair.running(source, generation)
+        with pytest.raises(CutOff):
+            walk(pair, target, budget)
+        come(pair, source)
+        assert pair.has_moved(source), budget
+        assert pair.most_primaries == 1
+
+
+@pytest.mark.parametrize("generation", [7])
+def test_cut_off_twice_in_either_direction(ways: tuple[str, str], generation: int) -> None:
+    source, target = ways
+    for first, second, middle, last in itertools.product(range(14), range(14), ways, ways):
+        pair = Pair.running(source, generation)
+        for to, budget in ((target, first), (middle, second)):
+            with contextlib.suppress(CutOff, Stopped):
+                walk(pair, to, budget)
+        come(pair, last)
+        assert pair.has_moved(last), (first, second, middle, last)
+        assert pair.most_primaries == 1
+
+
+@pytest.mark.parametrize("victim", PAIR)
+def test_a_replica_reboots_wherever_the_switch_was_cut_off(ways: tuple[str, str], victim: str) -> None:
+    source, target = ways
+    for budget in range(length(source, target)):
+        pair = Pair.running(source, 3)
+        with pytest.raises(CutOff):
+            walk(pair, target, budget)
+        pair.reboot(victim)
+        come(pair, target)
+        assert pair.has_moved(target), budget
+        assert pair.most_primaries == 1
+
+
+def test_a_cut_line_stops_the_switch_before_anything_is_stopped(ways: tuple[str, str]) -> None:
+    source, target = ways
+    pair = Pair.running(source)
+    pair.connected = False
+    with pytest.raises(Stopped, match="Both replicas are up"):
+        walk(pair, target)
+    assert set(pair.machines[source].units.values()) == {"active"}
+
+
+def test_a_line_that_is_cut_in_the_middle_never_makes_two_writers(ways: tuple[str, str]) -> None:
+    source, target = ways
+    for budget in range(length(source, target)):
+        for to in ways:
+            pair = Pair.running(source, 2)
+            with pytest.raises(CutOff):
+                walk(pair, target, budget)
+            pair.connected = False
+            with pytest.raises(Stopped):
+                walk(pair, to)
+            pair.connected = True
+            pair.settle()
+            come(pair, to)
+            assert pair.has_moved(to)
+            assert pair.most_primaries == 1
+
+
+def test_the_arbitrator_is_told_before_the_replicas() -> None:
+    titled = [step.title for step in planned(MIRROR)]
+    named, told = titled.index("Name dock-mirror as the writer"), titled.index("Tell the replicas who may write")
+    assert told == named + 1
+    plan = switch.plan_new_writer(CLUSTER, Pair.running().seen(), to=MIRROR, since=SINCE)
+    assert titles(plan) == {LOAD: ["name dock-mirror as the writer (generation 2)"]}
+
+
+def test_the_arbitrator_must_be_seen() -> None:
+    seen = observed(healthy(), {**records(), LOAD: NotObserved(LOAD, "no route")})
+    for plan in (switch.plan_token, switch.plan_new_writer):
+        with pytest.raises(NotObserved, match=LOAD):
+            plan(CLUSTER, seen, to=MIRROR, **({"since": SINCE} if plan is switch.plan_new_writer else {}))
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"primary": True},
+        {"mounted": True},
+        {"storage": "waiting"},
+        {"storage": "active"},
+        {"storage": "deactivating"},
+    ],
+)
+def test_whatever_holds_the_old_side_is_let_go(parts: dict[str, Any]) -> None:
+    pair = Pair.running(MIRROR)
+    pair.machines[PROD].storage = "inactive"
+    for name, value in parts.items():
+        setattr(pair.machines[PROD], name, value)
+    assert titles(switch.plan_demote(CLUSTER, pair.seen(), to=MIRROR)) == {PROD: ["unmount and demote"]}
+
+
+def test_units_are_stopped_in_order_and_started_the_other_way_round() -> None:
+    running = observed(healthy(), using=users(active=PROD))
+    stops = switch.plan_stop(CLUSTER, running, to=MIRROR)
+    assert titles(stops) == {PROD: [f"stop {name}" for name in UNITS]}
+    starts = switch.plan_start(CLUSTER, running, to=MIRROR)
+    assert titles(starts) == {MIRROR: [f"start {name}" for name in reversed(UNITS)]}
+
+
+@pytest.mark.parametrize("active", ["activating", "deactivating", "reloading"])
+def test_units_that_hang_are_not_taken_for_stopped(active: str) -> None:
+    using = users(active=PROD)
+    hanging = replace(using[PROD], units={name: unit(name, active) for name in UNITS})
+    plan = switch.plan_stop(CLUSTER, observed(healthy(), using={**using, PROD: hanging}), to=MIRROR)
+    assert titles(plan) == {PROD: [f"stop {name}" for name in UNITS]}
