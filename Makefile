@@ -80,7 +80,11 @@ unit: python ## the quick tests: no root, no network, no machine
 
 .PHONY: lab-test
 lab-test: setup ## the real runbooks on the lab's machines
-	$(BIN)/pytest -m lab
+	$(BIN)/pytest -m "lab and not drill"
+
+.PHONY: drill
+drill: setup ## the lab tests that pull plugs and wait for resyncs, a quarter of an hour more
+	$(BIN)/pytest -m drill
 
 $(BENCH_STAMP):
 	@echo "==> making the environment of Ansible and pyinfra in $(BENCH_VENV)"

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from lab import Lab
-from tests.lab.conftest import Memory, Runbooks, replace_in
+from tests.lab.conftest import ROOT, Memory, Runbooks, replace_in
 
 PAIR = ("dock-prod", "dock-mirror")
 WRITE = r"""[Unit]
@@ -104,3 +109,83 @@ def test_a_switch_and_back_under_a_writer_loses_no_record(
     assert again.changes == {}
     replicated["dock-prod"].succeed("systemctl stop numbered", sudo=True)
     assert runbooks.succeed("health", "--json").faults == []
+
+
+@pytest.mark.drill
+def test_after_a_power_cut_the_writer_waits_for_its_copy(replicated: Lab, runbooks: Runbooks) -> None:
+    prod = replicated["dock-prod"]
+    prod.succeed("echo kept >/srv/data/kept && sync /srv/data/kept", sudo=True)
+    prod.crash()
+    replicated["dock-mirror"].wait_until_succeeds("! drbdadm cstate data | grep -q Connected", sudo=True)
+    replicated.cut("dock-prod", "dock-mirror")
+    prod.start()
+    prod.wait_until_succeeds("/usr/local/lib/dockyard/drbd-storage why | grep 'no connection'", sudo=True)
+    assert prod.succeed("drbdadm role data", sudo=True).startswith("Secondary")
+    health = runbooks.run("health", "--json")
+    assert any("nobody is Primary" in fault for fault in health.faults), str(health)
+    replicated.heal()
+    prod.wait_until_succeeds("grep kept /srv/data/kept", timeout_s=400, sudo=True)
+    _wait_until_healthy(runbooks)
+
+
+@pytest.mark.drill
+def test_a_disaster_is_refused_while_the_writer_lives_and_then_needs_the_phrase(
+    replicated: Lab, runbooks: Runbooks, with_writer: Path
+) -> None:
+    prod, mirror = replicated["dock-prod"], replicated["dock-mirror"]
+    where = ("--inventory", str(with_writer))
+    alive = runbooks.run("failover", "--to", "dock-mirror", "--disaster", *where)
+    assert alive.exit_code == 1, str(alive)
+    assert "dock-prod: is not gone: it answers this machine" in alive.stdout
+    assert "dock-prod: is not gone: dock-load sees it" in alive.stdout
+
+    prod.succeed("systemctl start numbered", sudo=True)
+    prod.wait_until_succeeds("test -s /var/tmp/acknowledged", sudo=True)
+    prod.crash()
+    mirror.wait_until_succeeds("! drbdadm cstate data | grep -q Connected", sudo=True)
+    silent = runbooks.run("failover", "--to", "dock-mirror", "--disaster", "--yes", *where)
+    assert silent.exit_code == 4, str(silent)
+    assert mirror.succeed("drbdadm role data", sudo=True).startswith("Secondary")
+
+    exit_code, shown = _typed_at_a_terminal(runbooks, "failover", "--to", "dock-mirror", "--disaster", "--yes", *where)
+    assert exit_code == 0, shown
+    records = [int(record) for record in mirror.succeed("cat /srv/data/records", sudo=True).split()]
+    assert records == list(range(1, len(records) + 1))
+    mirror.succeed("systemctl is-active numbered")
+
+    prod.start()
+    prod.wait_until_succeeds("drbdadm dstate data | grep -qx UpToDate/UpToDate", sudo=True, timeout_s=400)
+    assert prod.succeed("drbdadm role data", sudo=True) == "Secondary/Primary\n"
+    runbooks.succeed("phase2_drbd", "--yes", *where)
+    runbooks.succeed("failover", "--to", "dock-prod", "--yes", *where)
+    prod.succeed("systemctl stop numbered", sudo=True)
+    records = [int(record) for record in prod.succeed("cat /srv/data/records", sudo=True).split()]
+    assert records == list(range(1, len(records) + 1))
+    _wait_until_healthy(runbooks)
+
+
+def _typed_at_a_terminal(runbooks: Runbooks, name: str, *arguments: str) -> tuple[int, str]:
+    """Run at a terminal, and type what the run asks for: the line before its prompt."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, str(ROOT / "runbooks" / f"{name}.py"), *arguments],
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=runbooks.environment(),
+    ) as process:
+        assert process.stdout is not None
+        shown = ""
+        while not shown.endswith("\n> ") and (character := process.stdout.read(1)):
+            shown += character
+        os.write(ours, shown.splitlines()[-2].encode() + b"\n")
+        shown += process.stdout.read()
+    os.close(ours)
+    os.close(theirs)
+    return process.returncode, shown
+
+
+def _wait_until_healthy(runbooks: Runbooks, timeout_s: float = 120.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while (health := runbooks.run("health", "--json")).faults:
+        assert time.monotonic() < deadline, str(health)
