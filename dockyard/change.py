@@ -45,6 +45,12 @@ class Change(Protocol):
 Plan = Mapping[str, Sequence[Change]]
 """The changes by host name; hosts without changes are absent or have an empty sequence."""
 
+
+def filled(plan: Plan) -> Plan:
+    """The plan without the hosts that have nothing to do."""
+    return {host: changes for host, changes in plan.items() if changes}
+
+
 Probes = Callable[[str], Sequence[Command]]
 """From a host's name to the commands that observe it."""
 

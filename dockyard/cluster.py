@@ -17,6 +17,8 @@ from dockyard.topology import FolderInventory, Topology, folder_of, read_topolog
 
 CONFIG = Path(__file__).parent.parent / "config.yaml"
 
+logging.getLogger("nornir").addHandler(logging.NullHandler())  # no tracebacks beside the errors that are reported
+
 
 def load(inventory: str | None = None) -> tuple[Nornir, Topology]:
     """Nornir and the typed cluster for an inventory (``lab``, a folder, or None for the owner's).
@@ -30,7 +32,6 @@ def load(inventory: str | None = None) -> tuple[Nornir, Topology]:
     """
     config = Config.from_file(str(CONFIG))
     config.logging.configure()
-    logging.getLogger("nornir").addHandler(logging.NullHandler())  # no tracebacks beside the errors that are reported
     folder = FolderInventory(str(folder_of(inventory)))
     nornir = Nornir(inventory=folder.load(), runner=load_runner(config), config=config, data=GlobalState())
     topology = read_topology(nornir.inventory)

@@ -19,7 +19,7 @@ STATES = Mapping[str, ReplicaState]
 
 def check_connected(topology: Topology, observed: Observed) -> list[Finding]:
     """Both replicas are up and see each other; whether they hold the same data is another question."""
-    states = _replicas(topology, observed)
+    states = seen_replicas(topology, observed)
     name = replication_of(topology).resource
     return [
         *unseen(observed, DRBD, Cause.DRBD),
@@ -35,15 +35,11 @@ def check_drbd(topology: Topology, observed: Observed) -> list[Finding]:
     if topology.cluster.drbd is None or not _begun(observed):
         return []
     replication = replication_of(topology)
-    states = _replicas(topology, observed)
+    states = seen_replicas(topology, observed)
     name = replication.resource
     return [
-        *unseen(observed, DRBD, Cause.DRBD),
-        *_versions(topology, observed),
-        *_doubts(name, states),
         *_two_writers(name, states),
-        *_down(name, states),
-        *_apart(name, states),
+        *check_connected(topology, observed),
         *_disks(name, states),
         *_role(topology, observed, states),
         *_mounts(replication, states),
@@ -66,7 +62,7 @@ def _begun(observed: Observed) -> bool:
 def _doubts(name: str, states: STATES) -> Iterator[Finding]:
     for host, state in states.items():
         if state.doubt:
-            yield _finding(
+            yield finding(
                 host,
                 f"two readings of {name} differ: it is changing now, or one of them is not understood",
                 state.doubt,
@@ -74,7 +70,8 @@ def _doubts(name: str, states: STATES) -> Iterator[Finding]:
             )
 
 
-def _replicas(topology: Topology, observed: Observed) -> dict[str, ReplicaState]:
+def seen_replicas(topology: Topology, observed: Observed) -> dict[str, ReplicaState]:
+    """The replicas that could be looked at, without a tie-breaker."""
     return {host: state for host, state in observed.seen(DRBD).items() if topology.host(host).drbd}
 
 
@@ -86,7 +83,7 @@ def _versions(topology: Topology, observed: Observed) -> Iterator[Finding]:
         return  # a finding of its own
     except StepFailed as error:
         first = next(host.name for host in topology.hosts.values() if host.drbd)
-        yield _finding(first, "the replicas do not have the same DRBD module", str(error), error.advice)
+        yield finding(first, "the replicas do not have the same DRBD module", str(error), error.advice)
 
 
 def _two_writers(name: str, states: STATES) -> Iterator[Finding]:
@@ -161,12 +158,12 @@ def _role(topology: Topology, observed: Observed, states: STATES) -> Iterator[Fi
     try:
         record = writer_of(topology, observed)
     except NotObserved as error:
-        yield _finding(error.host, "who may write could not be read", str(error), "Is the arbitrator up?", unseen=True)
+        yield finding(error.host, "who may write could not be read", str(error), "Is the arbitrator up?", unseen=True)
         return
     name = replication_of(topology).resource
     primaries = [host for host, state in states.items() if state.primary]
     if len(primaries) == 1 and primaries[0] != record.writer:
-        yield _finding(
+        yield finding(
             primaries[0],
             f"{name} is Primary here, but the arbitrator names another writer",
             f"arbitrator: {shown(record)}",
@@ -174,7 +171,7 @@ def _role(topology: Topology, observed: Observed, states: STATES) -> Iterator[Fi
         )
     if states and not primaries:
         waits = service(states.get(record.writer))
-        yield _finding(
+        yield finding(
             record.writer or next(iter(states)),
             f"nobody is Primary of {name}: the data is not available",
             f"the writer is {shown(record)}; dockyard-storage.service there: {waits}",
@@ -194,7 +191,7 @@ def _copies(topology: Topology, observed: Observed, record: Record) -> Iterator[
     for host, copy in observed.seen(WRITER).items():
         if copy != record and topology.host(host).drbd:
             fault = contradiction(topology, record, {host: copy})
-            yield _finding(
+            yield finding(
                 host,
                 "the copy of who may write differs from the arbitrator's",
                 f"here: {shown(copy)}; arbitrator: {shown(record)}",
@@ -206,21 +203,21 @@ def _mounts(replication: Replication, states: STATES) -> Iterator[Finding]:
     for host, state in states.items():
         mounted = state.facts.on_mount == replication.device
         if state.facts.on_mount and not mounted:
-            yield _finding(
+            yield finding(
                 host,
                 f"something else is mounted at {replication.mount}",
                 state.facts.on_mount,
                 f"Only {replication.device} belongs there: look who mounted it (findmnt, /etc/fstab)",
             )
         elif state.primary and not mounted:
-            yield _finding(
+            yield finding(
                 host,
                 f"{replication.mount} is not mounted, though this is the Primary",
                 f"dockyard-storage.service: {service(state)}",
                 f"On {host}: journalctl -u dockyard-storage; systemctl restart dockyard-storage",
             )
         elif not mounted and not state.facts.immutable:
-            yield _finding(
+            yield finding(
                 host,
                 f"the empty mount point {replication.mount} can be written into",
                 "lsattr shows no i",
@@ -228,5 +225,6 @@ def _mounts(replication: Replication, states: STATES) -> Iterator[Finding]:
             )
 
 
-def _finding(host: str, fault: str, evidence: str, advice: str, *, unseen: bool = False) -> Finding:
+def finding(host: str, fault: str, evidence: str, advice: str, *, unseen: bool = False) -> Finding:
+    """A finding about DRBD."""
     return Finding(cause=Cause.DRBD, host=host, fault=fault, evidence=evidence, advice=advice, unseen=unseen)

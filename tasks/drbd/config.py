@@ -115,7 +115,7 @@ def is_9(topology: Topology, observed: Observed) -> bool:
             f"there is no DRBD module for the kernel of {', '.join(lacking)}",
             advice="Debian's kernel carries DRBD 8.4; a cloud kernel does not: install linux-image-amd64.",
         )
-    majors = {host: version.rpartition(".")[0].split(".")[0] for host, version in versions.items()}
+    majors = {host: version.split(".")[0] for host, version in versions.items()}
     if len(set(majors.values())) > 1:
         raise StepFailed(
             "the replicas have different versions of DRBD: "

@@ -1,6 +1,6 @@
 """The writer is gone: give the storage to the other replica, on evidence, when a person types what it may cost.
 
-Order: `check_gone`, the page of `preflight`, `check_gone` again (minutes may have passed), `plan_new_writer`,
+Order: `check_gone`, the page of `preflight`, `check_gone` again (minutes may have passed), `plan_new_writer_alone`,
 `plan_promote_alone`, `check_promoted`, `plan_start`. DRBD is never forced: a copy that is not UpToDate stays Secondary.
 """
 
@@ -14,6 +14,7 @@ from dockyard.runbook import Page
 from dockyard.topology import Topology
 from dockyard.unseen import unseen
 from tasks.drbd import places, sizing
+from tasks.drbd.checks import finding
 from tasks.drbd.replica import DRBD, other_of, replication_of
 from tasks.drbd.state import Disk
 from tasks.drbd.switch import plan_promote
@@ -33,14 +34,12 @@ def _seen_alive(observed: Observed, gone: str, witnesses: tuple[str, str]) -> li
     error = observed.unseen(DRBD).get(gone)
     if not isinstance(error, Unreachable):
         evidence = str(error) if error else observed.of(DRBD, gone).sentence
-        found.append(
-            _finding(gone, "is not gone: it answers this machine", evidence, f"Without --disaster, or: {_OFF}")
-        )
+        found.append(finding(gone, "is not gone: it answers this machine", evidence, f"Without --disaster, or: {_OFF}"))
     for witness in witnesses:
         state = observed.seen(WITNESS).get(witness)
         if state and state.answers.get(gone):
             evidence = f"{witness} gets answers from it through the mesh"
-            found.append(_finding(gone, f"is not gone: {witness} sees it", evidence, _OFF))
+            found.append(finding(gone, f"is not gone: {witness} sees it", evidence, _OFF))
     return found
 
 
@@ -53,13 +52,13 @@ def _unfit(topology: Topology, observed: Observed, to: str, gone: str) -> list[F
     if state is None:
         return unseen(observed, DRBD, Cause.DRBD)
     if state.doubt:
-        found.append(_finding(to, "two readings of DRBD differ", state.doubt, "Look again"))
+        found.append(finding(to, "two readings of DRBD differ", state.doubt, "Look again"))
     if state.disk is not Disk.UP_TO_DATE:
         fault = f"its copy is {state.disk}: promoting it would bring back old or torn data"
-        found.append(_finding(to, fault, state.sentence, f"Bring {gone} back, or restore a backup"))
+        found.append(finding(to, fault, state.sentence, f"Bring {gone} back, or restore a backup"))
     if record and record.writer not in {gone, to}:
         fault = f"the arbitrator names {shown(record)}"
-        found.append(_finding(to, fault, f"generation {record.generation}", "docs/drbd.md, Who may write"))
+        found.append(finding(to, fault, f"generation {record.generation}", "docs/drbd.md, Who may write"))
     return found
 
 
@@ -119,7 +118,3 @@ def plan_promote_alone(topology: Topology, observed: Observed, *, to: str) -> Pl
     promote = Run(title=f"promote {name} without the other replica", argv=("drbdadm", "primary", name))
     start = Run(title=f"start {places.STORAGE}", argv=("systemctl", "start", "--no-block", "--", places.STORAGE))
     return {to: [stop, promote, start]}
-
-
-def _finding(host: str, fault: str, evidence: str, advice: str) -> Finding:
-    return Finding(cause=Cause.DRBD, host=host, fault=fault, evidence=evidence, advice=advice)

@@ -17,7 +17,6 @@ GUARD = "/usr/local/lib/dockyard/drbd-storage"
 PROOF = "/run/dockyard-drbd-proof"
 """What was found on the disk before its metadata was made: ``zeros`` or ``data``."""
 
-VERIFY_TIMER = "dockyard-drbd-verify.timer"
 WRITER = "/var/lib/dockyard/writer"
 """Who was given the right to write, with a generation number that only grows (arbitrator; a copy on each replica)."""
 

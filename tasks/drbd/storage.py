@@ -7,9 +7,7 @@ resource that never held data on any side.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from dockyard.change import Change, Plan, Run, Unit, WriteFile, unit, write_file
+from dockyard.change import Change, Plan, Run, Unit, WriteFile, filled, unit, write_file
 from dockyard.errors import StepFailed
 from dockyard.observe import Observed
 from dockyard.rendering import render
@@ -70,7 +68,7 @@ def plan_units(topology: Topology, observed: Observed) -> Plan:
     """Write what brings DRBD up at boot, and what promotes and mounts once that is safe."""
     hosts = members(topology, observed)
     quorum = is_9(topology, observed)
-    return _filled({host: _units(topology, observed.of(DRBD, host), host, quorum=quorum) for host in hosts})
+    return filled({host: _units(topology, observed.of(DRBD, host), host, quorum=quorum) for host in hosts})
 
 
 def _units(topology: Topology, state: ReplicaState, host: str, *, quorum: bool) -> list[Change]:
@@ -150,7 +148,7 @@ def _prove(path: str, size_bytes: int) -> Change:
 
 def plan_metadata(topology: Topology, observed: Observed) -> Plan:
     """Create DRBD's metadata where there is none. Whatever else lies there is named, and must be named back."""
-    return _filled({host: _metadata(topology, host, state) for host, state in _replicas(topology, observed).items()})
+    return filled({host: _metadata(topology, host, state) for host, state in _replicas(topology, observed).items()})
 
 
 def _metadata(topology: Topology, host: str, state: ReplicaState) -> list[Change]:
@@ -190,7 +188,7 @@ def plan_up(topology: Topology, observed: Observed) -> Plan:
         )
         stale = [adjust] if state.up.is_active and state.adjustments else []
         plan[host] = [*start, *stale]
-    return _filled(plan)
+    return filled(plan)
 
 
 def _overwritten(topology: Topology, observed: Observed) -> dict[str, str]:
@@ -296,7 +294,7 @@ def plan_storage(topology: Topology, observed: Observed) -> Plan:
     for host, state in _replicas(topology, observed).items():
         enable = unit(Unit(name=places.STORAGE, seen=state.storage, enabled=True, reload_manager=True))
         plan[host] = [*enable, *(start_storage(state) if host == writer else [])]
-    return _filled(plan)
+    return filled(plan)
 
 
 def start_storage(state: ReplicaState) -> list[Change]:
@@ -319,7 +317,3 @@ def _replicas(topology: Topology, observed: Observed) -> dict[str, ReplicaState]
 def _backing(host: Host) -> Backing:
     assert host.drbd, "members() leaves out what has no disk, and the inventory's rules want one for each replica"
     return host.drbd
-
-
-def _filled(plan: dict[str, list[Change]]) -> dict[str, Sequence[Change]]:
-    return {host: changes for host, changes in plan.items() if changes}

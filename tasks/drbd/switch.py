@@ -11,15 +11,15 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from dockyard.change import Change, Plan, Run, UnitState, unit_probe
+from dockyard.change import Change, Plan, Run, UnitState, filled, unit_probe
 from dockyard.findings import Cause, Finding
 from dockyard.observe import Domain, Observed
 from dockyard.remote import Command, Outputs
 from dockyard.topology import Host, Topology
 from dockyard.unseen import unseen
 from tasks.drbd import places
-from tasks.drbd.checks import check_connected, service
-from tasks.drbd.replica import DRBD, ReplicaState, carries_replica, replication_of
+from tasks.drbd.checks import check_connected, finding, seen_replicas, service
+from tasks.drbd.replica import DRBD, carries_replica, replication_of
 from tasks.drbd.state import Disk
 from tasks.drbd.storage import start_storage
 from tasks.drbd.writer import NOBODY, WRITER, Record, contradiction, find_out, shown, write_record, writer_of
@@ -61,7 +61,7 @@ def check_ready(topology: Topology, observed: Observed, *, to: str) -> list[Find
         *_record(topology, observed, to),
     ]
     if state and state.attached and state.disk is not Disk.UP_TO_DATE:
-        findings.append(_finding(to, f"its copy is {state.disk}", state.sentence, "Wait until it is UpToDate"))
+        findings.append(finding(to, f"its copy is {state.disk}", state.sentence, "Wait until it is UpToDate"))
     return findings
 
 
@@ -70,11 +70,11 @@ def _record(topology: Topology, observed: Observed, to: str) -> Iterator[Finding
     arbitrator, copies = topology.cluster.arbitrator, observed.seen(WRITER)
     record = copies.get(arbitrator)
     if record == NOBODY:
-        yield _finding(
+        yield finding(
             arbitrator, "nobody was ever named as the writer", shown(NOBODY), "python runbooks/phase2_drbd.py"
         )
     elif record and (fault := contradiction(topology, record, copies)):
-        yield _finding(arbitrator, "who may write is not certain", fault, find_out(topology))
+        yield finding(arbitrator, "who may write is not certain", fault, find_out(topology))
     elif record and record.writer != to:
         yield from _begun(observed, record)
 
@@ -83,7 +83,7 @@ def _begun(observed: Observed, record: Record) -> Iterator[Finding]:
     """The writer that is named has not mounted yet: it could not write the token that proves that nothing is lost."""
     state, copy = observed.seen(DRBD).get(record.writer), observed.seen(WRITER).get(record.writer)
     if state and not state.mounted and (state.waiting or copy != record):
-        yield _finding(
+        yield finding(
             record.writer,
             "it was named as the writer and has not begun: let it mount before it hands over",
             f"{places.STORAGE} is {service(state)}; {state.sentence}; it was told: {shown(copy or NOBODY)}",
@@ -105,7 +105,7 @@ def plan_token(topology: Topology, observed: Observed, *, to: str) -> Plan:
 
 def plan_stop(topology: Topology, observed: Observed, *, to: str) -> Plan:
     """Stop the units that use the storage everywhere but on the new writer, in the order of the inventory."""
-    return _filled({host: _stops(observed, host) for host in _others(topology, to)})
+    return filled({host: _stops(observed, host) for host in _others(topology, to)})
 
 
 def _stops(observed: Observed, host: str) -> list[Change]:
@@ -130,10 +130,10 @@ def plan_demote(topology: Topology, observed: Observed, *, to: str) -> Plan:
 def check_all_sent(topology: Topology, observed: Observed) -> list[Finding]:
     """Nothing is out of sync any more, as both sides say, and both disks are UpToDate."""
     findings = check_connected(topology, observed)
-    for host, state in _replicas(topology, observed).items():
+    for host, state in seen_replicas(topology, observed).items():
         if state.disk is not Disk.UP_TO_DATE or state.out_of_sync_kib:
             fault = f"not all has arrived: {state.out_of_sync_kib} KiB are out of sync"
-            findings.append(_finding(host, fault, state.sentence, "It is being sent; look at the line between the two"))
+            findings.append(finding(host, fault, state.sentence, "It is being sent; look at the line between the two"))
     return findings
 
 
@@ -148,7 +148,7 @@ def plan_new_writer(topology: Topology, observed: Observed, *, to: str, since: s
 
 def plan_promote(_topology: Topology, observed: Observed, *, to: str) -> Plan:
     """Let the new writer promote itself and mount; it does so only when the other side is Secondary and UpToDate."""
-    return _filled({to: start_storage(observed.of(DRBD, to))})
+    return filled({to: start_storage(observed.of(DRBD, to))})
 
 
 def check_promoted(_topology: Topology, observed: Observed, *, to: str) -> list[Finding]:
@@ -158,7 +158,7 @@ def check_promoted(_topology: Topology, observed: Observed, *, to: str) -> list[
         return []
     seen = state.sentence if state else "not seen"
     advice = f"On {to}: {places.GUARD} why; journalctl -u {places.STORAGE}"
-    return [_finding(to, "is not Primary with the storage mounted yet", seen, advice)]
+    return [finding(to, "is not Primary with the storage mounted yet", seen, advice)]
 
 
 def check_token(topology: Topology, observed: Observed, *, to: str) -> list[Finding]:
@@ -174,7 +174,7 @@ def check_token(topology: Topology, observed: Observed, *, to: str) -> list[Find
         "Start nothing before you know why (docs/drbd.md). It is also missing when the other side was named before and "
         "never mounted, or had unmounted by itself: then failover.py --to the other side, and back"
     )
-    return [_finding(to, "what was written last on the other side is not here", evidence, advice)]
+    return [finding(to, "what was written last on the other side is not here", evidence, advice)]
 
 
 def plan_start(_topology: Topology, observed: Observed, *, to: str) -> Plan:
@@ -185,17 +185,5 @@ def plan_start(_topology: Topology, observed: Observed, *, to: str) -> Plan:
     return {to: starts} if starts else {}
 
 
-def _replicas(topology: Topology, observed: Observed) -> dict[str, ReplicaState]:
-    return {host: state for host, state in observed.seen(DRBD).items() if topology.host(host).drbd}
-
-
 def _others(topology: Topology, to: str) -> list[str]:
     return [host.name for host in topology.hosts.values() if host.drbd and host.name != to]
-
-
-def _filled(plan: Mapping[str, Sequence[Change]]) -> Plan:
-    return {host: changes for host, changes in plan.items() if changes}
-
-
-def _finding(host: str, fault: str, evidence: str, advice: str) -> Finding:
-    return Finding(cause=Cause.DRBD, host=host, fault=fault, evidence=evidence, advice=advice)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import base64
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import combinations
 
-from dockyard.change import Change, Plan, RemoveFile, Run, Unit, WriteFile, unit
+from dockyard.change import Change, Plan, RemoveFile, Run, Unit, WriteFile, filled, unit
 from dockyard.errors import StepFailed
 from dockyard.files import FileState
 from dockyard.observe import Observed
@@ -55,7 +55,7 @@ def plan_keys(topology: Topology, observed: Observed) -> Plan:
     refuse_foreign(topology, observed)
     _refuse_unusable(topology, observed)
     interface = topology.cluster.wireguard.interface
-    return _filled({host: _key_changes(interface, state) for host, state in observed.seen(WIREGUARD).items()})
+    return filled({host: _key_changes(interface, state) for host, state in observed.seen(WIREGUARD).items()})
 
 
 def _refuse_unusable(topology: Topology, observed: Observed) -> None:
@@ -110,7 +110,7 @@ def plan_preshared_keys(topology: Topology, observed: Observed, make: Callable[[
             secret = make()
             plan[one].append(_write_secret(places.preshared_key(interface, other), secret))
             plan[other].append(_write_secret(places.preshared_key(interface, one), secret))
-    return _filled(plan)
+    return filled(plan)
 
 
 def _write_secret(path: str, secret: Secret) -> Change:
@@ -135,7 +135,7 @@ def plan_interface(topology: Topology, observed: Observed) -> Plan:
     """
     refuse_pending(observed)
     refuse_foreign(topology, observed)
-    return _filled({host: _interface_changes(topology, observed, host) for host in topology.hosts})
+    return filled({host: _interface_changes(topology, observed, host) for host in topology.hosts})
 
 
 def _interface_changes(topology: Topology, observed: Observed, host: str) -> list[Change]:
@@ -207,7 +207,7 @@ def plan_running(topology: Topology, observed: Observed) -> Plan:
         NotObserved: a host could not be looked at. StepFailed: a key rotation is not settled.
     """
     refuse_pending(observed)
-    return _filled({host: _running_changes(topology, observed, host) for host in topology.hosts})
+    return filled({host: _running_changes(topology, observed, host) for host in topology.hosts})
 
 
 def _running_changes(topology: Topology, observed: Observed, host: str) -> list[Change]:
@@ -286,7 +286,3 @@ def _link_changes(topology: Topology, host: str, link: Link) -> list[Change]:
 
 def _ip(title: str, *arguments: str) -> Change:
     return Run(title=title, argv=("ip", *arguments))
-
-
-def _filled(plan: Mapping[str, Sequence[Change]]) -> Plan:
-    return {host: changes for host, changes in plan.items() if changes}
