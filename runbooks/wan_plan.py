@@ -136,7 +136,10 @@ def show(topology: Topology, arguments: argparse.Namespace, seen: known.Seen, re
     replication = topology.cluster.drbd
     inventory = replication.wan if replication else None
     numbers = known.settle({name: getattr(arguments, name) for name in OPTIONS}, seen, inventory)
-    plan = Wan(mbit=numbers["mbit"].value, rtt_ms=numbers["rtt_ms"].value, share=numbers["share"].value)
+    plan = Wan(
+        **{name: numbers[name].value for name in ("mbit", "rtt_ms", "share")},
+        crash_resync_min=(inventory or known.ASSUMED).crash_resync_min,
+    )
     load = Load(
         size_bytes=int(numbers["size"].value) if "size" in numbers else None,
         write_mbit=numbers["write_mbit"].value,
@@ -202,7 +205,9 @@ def _show_costs(plan: Wan, load: Load, secondary: str, report: Report) -> None:
 
 
 def _show_yaml(plan: Wan, report: Report) -> None:
-    text = f"wan: {{mbit: {plan.mbit:.3g}, rtt_ms: {plan.rtt_ms:.3g}, share: {plan.share:g}}}"
+    minutes = plan.crash_resync_min
+    crash = "" if minutes == known.ASSUMED.crash_resync_min else f", crash_resync_min: {minutes:g}"
+    text = f"wan: {{mbit: {plan.mbit:.3g}, rtt_ms: {plan.rtt_ms:.3g}, share: {plan.share:g}{crash}}}"
     report.note("")
     report.note(f"For defaults.yaml, under cluster.drbd:  {text}")
     report.record("defaults.yaml", [{"path": "data.cluster.drbd.wan", "text": text}])

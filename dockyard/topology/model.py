@@ -85,12 +85,14 @@ class Wan:
     """The line between the two replicas, as ``runbooks/wan_plan.py`` measures it.
 
     ``mbit`` is the rate of its slower direction in 10^6 bits a second, ``rtt_ms`` the round trip in milliseconds,
-    ``share`` the part of the rate that a resync may take while applications write.
+    ``share`` the part of the rate that a resync may take while applications write. ``crash_resync_min`` is how many
+    minutes the resync after a crash of the Primary may take; less costs more metadata writes (al-extents).
     """
 
     mbit: Annotated[float, Meta(gt=0, le=100_000)]
     rtt_ms: Annotated[float, Meta(gt=0, le=5000)]
     share: Annotated[float, Meta(gt=0, le=1)] = 0.5
+    crash_resync_min: Annotated[float, Meta(gt=0, le=1440)] = 30.0
 
 
 @dataclass(frozen=True, slots=True)

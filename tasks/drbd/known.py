@@ -10,7 +10,8 @@ from dockyard.topology import Wan
 from tasks.drbd.line import LineState
 
 ASSUMED_WRITE_MBIT = 1.0
-ASSUMED_SHARE = Wan(mbit=1, rtt_ms=1).share
+ASSUMED = Wan(mbit=1, rtt_ms=1)
+"""Its optional fields stand in for what nobody says."""
 
 
 @dataclass(slots=True)
@@ -57,7 +58,7 @@ def settle(options: Mapping[str, float | None], seen: Seen, inventory: Wan | Non
     """
     told = asdict(inventory) if inventory else {}
     measured = {**seen.line(), "size": seen.size_bytes, "write_mbit": seen.write_mbit}
-    assumed = {"share": ASSUMED_SHARE, "write_mbit": ASSUMED_WRITE_MBIT}
+    assumed = {"share": ASSUMED.share, "write_mbit": ASSUMED_WRITE_MBIT}
     found = {
         name: _first(
             (given, _option(name)),

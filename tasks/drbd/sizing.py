@@ -17,8 +17,8 @@ KIB = 1024
 EXTENT_KIB = 4096
 """What one entry of the activity log covers (drbd.conf(5), al-extents)."""
 
-CRASH_RESYNC_S = 1800
-"""How long the resync after a crash of the Primary may take: the activity log is made no larger than that."""
+EXTENTS = (67, 6433)
+"""The fewest and the most entries of the activity log in DRBD 8.4 (drbd_limits.h)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,8 @@ def disk_settings(wan: Wan) -> list[Setting]:
     rate = resync_kib_s(wan)
     fill = min(512 * KIB, max(100, math.ceil(2 * delay_product_kib(wan))))
     plan = min(300, max(20, math.ceil(5 * wan.rtt_ms / 100)))
-    extents = min(6433, max(67, rate * CRASH_RESYNC_S // EXTENT_KIB))
+    least, most = EXTENTS
+    extents = min(most, max(least, int(rate * wan.crash_resync_min * 60 // EXTENT_KIB)))
     crash_s = extents * EXTENT_KIB / rate
     return [
         Setting("c-plan-ahead", f"{plan}", f"{plan / 10:g} s: at least 5 round trips"),

@@ -107,7 +107,7 @@ def test_drbdadm_reads_it(tmp_path: Path, name: str, host: str) -> None:
         return
     assert done.returncode == 0, done.stderr
     dumped = " ".join(done.stdout.split())
-    wanted = ["protocol A;", "al-extents 1340;", "on-congestion block;", "after-sb-1pri disconnect;", SECRET]
+    wanted = ["protocol A;", "al-extents 71;", "on-congestion block;", "after-sb-1pri disconnect;", SECRET]
     wanted += ["quorum majority;", "on-no-quorum io-error;", "auto-promote no;", "disk none;"] if nine else []
     wanted += [f"meta-disk {metadata};"] if metadata else ["meta-disk internal;"]
     for setting in wanted:

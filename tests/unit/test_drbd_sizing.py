@@ -47,8 +47,13 @@ def test_every_number_is_one_that_drbd_takes(wan: Wan) -> None:
             "ping-timeout 34, sndbuf-size 1465k, on-congestion block",
             "c-plan-ahead 30, c-fill-target 1465k, c-max-rate 976k, c-min-rate 976k, al-extents 428",
         ),
+        (
+            Wan(mbit=50, rtt_ms=30, share=0.8, crash_resync_min=1.5),
+            "ping-timeout 20, sndbuf-size 512k, on-congestion block",
+            "c-plan-ahead 20, c-fill-target 367k, c-max-rate 4882k, c-min-rate 4882k, al-extents 107",
+        ),
     ],
-    ids=["home to data centre", "satellite"],
+    ids=["home to data centre", "satellite", "a short resync after a crash"],
 )
 def test_numbers_of_a_line(wan: Wan, net: str, disk: str) -> None:
     for settings, values in ((sizing.net_settings(wan), net), (sizing.disk_settings(wan), disk)):

@@ -26,10 +26,10 @@ def test_the_inventory_alone_is_enough() -> None:
     assert (run.returncode, run.stderr) == (0, "")
     for part in (
         "sndbuf-size 512k;",
-        "initial sync of 100.0 GiB: 9.5 h at 50% of the line, 4.8 h with all of it",
+        "initial sync of 100.0 GiB: 6.0 h at 80% of the line, 4.8 h with all of it",
         "a burst of 10.0 GiB: dock-mirror is at most 512.0 KiB (0.084 s) behind",
         "after an outage of 8.0 h: 4.0 KiB to 3.4 GiB are sent again",
-        "wan: {mbit: 50, rtt_ms: 30, share: 0.5}",
+        "wan: {mbit: 50, rtt_ms: 30, share: 0.8, crash_resync_min: 1}",
         "everything is as it should be",
     ):
         assert part in run.stdout
@@ -38,7 +38,7 @@ def test_the_inventory_alone_is_enough() -> None:
 def test_options_go_before_the_inventory_and_advice_ends_with_1() -> None:
     run = plan("--offline", "--size", "2T", "--mbit", "10", "--rtt-ms", "600", "--share", "0.8", "--write-mbit", "4")
     assert run.returncode == 1
-    assert "wan: {mbit: 10, rtt_ms: 600, share: 0.8}" in run.stdout
+    assert "wan: {mbit: 10, rtt_ms: 600, share: 0.8, crash_resync_min: 1}" in run.stdout
     assert "the initial sync takes days" in run.stdout
 
 
@@ -48,7 +48,7 @@ def test_json_holds_numbers_settings_and_findings() -> None:
     costs = {row["name"]: row["value"] for row in document["tables"]["costs"]}
     assert float(costs["initial_sync_line_s"]) == pytest.approx(2 * 1024**4 / 6.25e6, rel=0.001)
     assert costs["disaster_most_bytes"] == "524288"
-    assert {"section": "disk", "name": "c-max-rate", "value": "3051k", "reason": "50% of 50 Mbit/s"} in document[
+    assert {"section": "disk", "name": "c-max-rate", "value": "4882k", "reason": "80% of 50 Mbit/s"} in document[
         "tables"
     ]["settings"]
     assert [finding["fault"] for finding in document["steps"][0]["findings"]] == ["the initial sync takes days"]
