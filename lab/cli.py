@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shlex
 import sys
 import time
@@ -54,6 +55,13 @@ def share(text: str) -> float:
     return float(text[:-1]) / 100 if text.endswith("%") else float(text)
 
 
+def checkpoint(text: str) -> str:
+    """A name that QEMU's monitor takes as one word."""
+    if not re.fullmatch(r"[a-z][a-z0-9-]{0,30}", text):
+        raise argparse.ArgumentTypeError("a name is lower-case letters, digits and dashes, and begins with a letter")
+    return text
+
+
 def _progress(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
@@ -80,6 +88,7 @@ def _status(lab: Lab, options: argparse.Namespace) -> int:
         port = f"127.0.0.1:{machine['ssh_port']}"
         columns = f"{name:<12} {machine['site']:<5} {machine['state']:<8} {port:<16} {machine['cluster_address']:<11}"
         print(columns, machine["process_id"] or "-")
+    print("saved: " + (", ".join(status["checkpoints"]) or "nothing"))
     print("cuts: " + (", ".join(" x ".join(pair) for pair in status["cuts"]) or "none"))
     _print_wan(status["wan"])
     return 0
@@ -106,6 +115,16 @@ def _start(lab: Lab, options: argparse.Namespace) -> int:
 
 def _reset(lab: Lab, options: argparse.Namespace) -> int:
     lab.reset(*options.hosts)
+    return 0
+
+
+def _save(lab: Lab, options: argparse.Namespace) -> int:
+    lab.save(options.name)
+    return 0
+
+
+def _back(lab: Lab, options: argparse.Namespace) -> int:
+    lab.back(options.name)
     return 0
 
 
@@ -196,6 +215,11 @@ def _parser() -> argparse.ArgumentParser:
     add("start", _start, "boot a machine that is off from its disks").add_argument("host", choices=_HOSTS)
     command = add("reset", _reset, "put machines back to the pristine snapshot; without names all, and the network too")
     command.add_argument("hosts", nargs="*", metavar="HOST")
+    for name, verb, text in (
+        ("save", _save, "keep all machines as they are now, under a name, until the lab is stopped or reset"),
+        ("back", _back, "put all machines back to what was saved under a name, and heal the network"),
+    ):
+        add(name, verb, text).add_argument("name", metavar="NAME", type=checkpoint)
     command = add("clocks", _clocks, "show how far the machines' clocks are from the host's")
     command.add_argument("--set", action="store_true", help="set them first (done at every start and reset anyway)")
     for name, verb, text in _CABLES:

@@ -166,13 +166,21 @@ class Lab:
             time.sleep(0.02)
 
     def status(self) -> dict[str, Any]:
-        """Machines (state, process id, port, address), cuts and WAN table, as JSON data."""
+        """Machines (state, process id, port, address), cuts, checkpoints and WAN table, as JSON data."""
         status: dict[str, Any] = self._control.request("status", self._say)
         return status
 
     def reset(self, *names: str) -> None:
         """Put all machines (or the named ones) back to the pristine snapshot; all also heals the wire."""
         self._control.request("reset", self._say, hosts=list(names))
+
+    def save(self, name: str) -> None:
+        """Keep all five machines as they are now, for `back`; lost with a reset, and with the lab. Raises LabError."""
+        self._control.request("save", self._say, name=name)
+
+    def back(self, name: str) -> None:
+        """Put all machines back to what `save` kept, and heal the wire. Raises LabError when nothing has that name."""
+        self._control.request("back", self._say, name=name)
 
     def clocks(self, *, correct: bool = False) -> dict[str, float]:
         """Offset of each running machine's clock (machine minus host, seconds), after setting it when `correct`."""

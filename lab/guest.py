@@ -67,7 +67,20 @@ class Guest:
         self.qmp.command("migrate-set-capabilities", capabilities=_IGNORE_SHARED)
         self.qmp.command("migrate-incoming", uri=f"file:{state}")
         self.qmp.wait_for_migration(timeout_s=timeout_s)
+        self.qmp.command("migrate-set-capabilities", capabilities=_ALL_MEMORY)
         self.qmp.command("cont")
+
+    def pause(self) -> None:
+        """Stop the guest's processor."""
+        self.qmp.command("stop")
+
+    def go_on(self) -> None:
+        """Let a paused guest run on."""
+        self.qmp.command("cont")
+
+    def save(self, name: str, *, timeout_s: float = 120.0) -> None:
+        """Write memory, devices and disks of a paused guest into its disks, as the checkpoint `name`."""
+        self.qmp.monitor(f"savevm {name}", timeout_s=timeout_s)
 
     def set_clock(self, *, timeout_s: float) -> float:
         """Set the guest's clock to the host's; returns the offset that remains, in seconds (guest minus host)."""
@@ -122,6 +135,7 @@ class Guest:
 
 
 _IGNORE_SHARED = [{"capability": "x-ignore-shared", "state": True}]
+_ALL_MEMORY = [{"capability": "x-ignore-shared", "state": False}]
 
 
 def _spawn(launch: Launch, log: Path) -> subprocess.Popen[bytes]:

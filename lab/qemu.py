@@ -47,7 +47,10 @@ class Disks:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """One start of one machine. Sockets and console live in `folder`, which is also QEMU's working directory."""
+    """One start of one machine. Sockets and console live in `folder`, which is also QEMU's working directory.
+
+    With the name of a `checkpoint`, the machine goes on from there and does not boot.
+    """
 
     spec: MachineSpec
     image: Image
@@ -57,6 +60,7 @@ class Launch:
     seed: Path
     memory: Memory
     memory_file: Path | None = None
+    checkpoint: str = ""
 
 
 def accel_arguments(accel: Accel) -> list[str]:
@@ -85,6 +89,7 @@ def qemu_arguments(launch: Launch) -> list[str]:
         *("-chardev", "file,id=console,path=console.log,append=on", "-serial", "chardev:console"),
         *("-qmp", "unix:qmp.sock,server=on,wait=off"),
         *(("-incoming", "defer") if launch.memory is Memory.RESTORE else ()),
+        *(("-loadvm", launch.checkpoint) if launch.checkpoint else ()),
     ]
 
 

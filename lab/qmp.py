@@ -70,6 +70,17 @@ class Qmp:
             if "error" in answer:
                 raise LabError(f"QEMU refused {name}: {answer['error'].get('desc')}")
 
+    def monitor(self, line: str, *, timeout_s: float) -> None:
+        """Run a line of the human monitor that prints nothing on success; raises LabError with what it printed."""
+        before = self._socket.gettimeout()
+        self._socket.settimeout(timeout_s)
+        try:
+            printed = self.command("human-monitor-command", command_line=line)
+        finally:
+            self._socket.settimeout(before)
+        if printed.strip():
+            raise LabError(f"QEMU refused {line}: {printed.strip()}")
+
     def wait_for_migration(self, *, timeout_s: float) -> None:
         """Wait until the migration that was started has completed, on either side."""
         deadline = time.monotonic() + timeout_s

@@ -47,6 +47,8 @@ class Service:
             "crash": self._supervisor.crash,
             "start": self._supervisor.start,
             "reset": partial(self._supervisor.reset, say),
+            "save": partial(self._supervisor.save, say),
+            "back": partial(self._supervisor.back, say),
             "clocks": self._supervisor.clocks,
             "cut": self._cut,
             "heal": self._heal,
@@ -69,6 +71,7 @@ class Service:
             "process_id": os.getpid(),
             "since": self.since,
             "machines": machines,
+            "checkpoints": self._supervisor.checkpoints,
             "cuts": cuts,
             "wan": self._table(),
         }

@@ -41,6 +41,7 @@ class Supervisor:
         self._paths = paths
         self._turn = threading.RLock()
         self._guests: dict[str, Guest] = {}
+        self._checkpoints: set[str] = set()
         self._closing = False
         self._restored = False
         shutil.rmtree(paths.run, ignore_errors=True)
@@ -72,10 +73,44 @@ class Supervisor:
         """Put machines back to the pristine snapshot; all of them also heals the wire and restores the default WAN."""
         with self._turn:
             specs = [spec_of(name) for name in hosts] or list(MACHINES)
+            self._checkpoints.clear()
             self._each(specs, self._restore)
             if len(specs) == len(MACHINES):
                 self.switch.change(lambda wire: wire.restore())
             say("pristine: " + ", ".join(spec.name for spec in specs))
+
+    def save(self, say: Say, name: str) -> None:
+        """Keep all five machines as they are at this moment, until the lab is stopped or reset; raises LabError."""
+        with self._turn:
+            off = [spec.name for spec in MACHINES if not self._is_alive(spec.name)]
+            if off:
+                raise LabError(f"{', '.join(off)} is off", advice="python -m lab up starts it; then save again")
+            guests = [self._guests[spec.name] for spec in MACHINES]
+            for guest in guests:
+                guest.pause()
+            try:
+                self._each(MACHINES, lambda spec: self._guests[spec.name].save(name))
+            finally:
+                for guest in guests:
+                    guest.go_on()
+            self._checkpoints.add(name)
+            say(f"saved as {name}: " + ", ".join(spec.name for spec in MACHINES))
+
+    @property
+    def checkpoints(self) -> list[str]:
+        """What `back` can go to."""
+        return sorted(self._checkpoints)
+
+    def back(self, say: Say, name: str) -> None:
+        """Put all machines back to what `save` kept, on a healed wire with the default WAN; raises LabError."""
+        with self._turn:
+            if name not in self._checkpoints:
+                known = ", ".join(self.checkpoints) or "nothing"
+                raise LabError(f"nothing was saved as {name} since the last reset", advice=f"saved: {known}")
+            self._kill_all()
+            self.switch.change(lambda wire: wire.restore())
+            self._each(MACHINES, lambda spec: self._go_on_from(spec, name))
+            say(f"back at {name}: " + ", ".join(spec.name for spec in MACHINES))
 
     def crash(self, host: str) -> None:
         """Cut the power of a machine: what it had not flushed is lost."""
@@ -173,18 +208,26 @@ class Supervisor:
         guest.set_clock(timeout_s=RESTORE_TIMEOUT_S)
         self._wait_for(guest, "true", time.monotonic() + RESTORE_TIMEOUT_S)
 
+    def _go_on_from(self, spec: MachineSpec, name: str) -> None:
+        guest = self._launch(spec, Memory.PLAIN, checkpoint=name)
+        guest.go_on()
+        guest.set_clock(timeout_s=RESTORE_TIMEOUT_S)
+        self._wait_for(guest, "true", time.monotonic() + RESTORE_TIMEOUT_S)
+
     def _boot(self, spec: MachineSpec) -> None:
         _require_ports([spec])
         self._wait_for_boot(self._launch(spec, Memory.PLAIN))
 
-    def _launch(self, spec: MachineSpec, memory: Memory, snapshot: Snapshot | None = None) -> Guest:
+    def _launch(
+        self, spec: MachineSpec, memory: Memory, snapshot: Snapshot | None = None, checkpoint: str = ""
+    ) -> Guest:
         if self._closing:
             raise LabError("the lab is being stopped")
         folder = self._paths.run / spec.name
         disks = snapshot.disks(spec) if snapshot and memory is Memory.CAPTURE else disks_in(folder, spec)
         seed = self._paths.identity / spec.name / "seed.tar"
         memory_file = snapshot.memory(spec) if snapshot else None
-        guest = Guest(Launch(spec, self._image, self._accel, folder, disks, seed, memory, memory_file))
+        guest = Guest(Launch(spec, self._image, self._accel, folder, disks, seed, memory, memory_file, checkpoint))
         self._guests[spec.name] = guest
         return guest
 

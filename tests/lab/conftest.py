@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -105,9 +105,10 @@ def runbooks(tmp_path_factory: pytest.TempPathFactory) -> Runbooks:
 
 @dataclass(slots=True)
 class Memory:
-    """Whether the machines are known to be meshed, so that not every test has to converge them first."""
+    """What this session knows of the machines: whether they are meshed and whole, and which checkpoints it made."""
 
     meshed: bool = False
+    saved: set[str] = field(default_factory=set)
 
 
 @pytest.fixture(scope="session")
@@ -119,22 +120,48 @@ def memory() -> Memory:
 def pristine(lab: Lab, memory: Memory) -> Lab:
     """The machines as they came out of the image."""
     memory.meshed = False
+    memory.saved.clear()
     lab.reset()
     return lab
 
 
 @pytest.fixture
 def meshed(lab: Lab, runbooks: Runbooks, memory: Memory) -> Iterator[Lab]:
-    """The machines with a finished phase 1; what the test before left broken is mended by the runbook itself."""
+    """The machines with a finished phase 1; what the test before left broken is undone."""
     if not memory.meshed:
-        lab.heal()
-        for machine in lab.machines.values():
-            if not machine.running:
-                machine.start()
-        runbooks.succeed("phase1_baseline", "--yes")
+        _at(lab, runbooks, memory, "phase1", "phase1_baseline")
         memory.meshed = True
     yield lab
     memory.meshed &= all(machine.running for machine in lab.machines.values())
+
+
+@pytest.fixture
+def replicated(lab: Lab, runbooks: Runbooks, memory: Memory) -> Lab:
+    """The machines with a finished phase 2, each time as it was just after it."""
+    memory.meshed = False
+    if "phase2" not in memory.saved and "phase2" not in lab.status()["checkpoints"]:
+        _at(lab, runbooks, memory, "phase1", "phase1_baseline")
+    _at(lab, runbooks, memory, "phase2", "phase2_drbd")
+    return lab
+
+
+def _at(lab: Lab, runbooks: Runbooks, memory: Memory, name: str, runbook: str) -> None:
+    """Go to a checkpoint of this session. The first time it is made, from one of that name in a lab that ran before.
+
+    That one may be of an older day, so the runbook is run in any case.
+    """
+    if name in memory.saved:
+        lab.back(f"test-{name}")
+        return
+    if name in lab.status()["checkpoints"]:
+        lab.back(name)
+    lab.heal()
+    for machine in lab.machines.values():
+        if not machine.running:
+            machine.start()
+    runbooks.succeed(runbook, "--yes")
+    lab.save(f"test-{name}")
+    memory.saved.add(name)
 
 
 @pytest.fixture

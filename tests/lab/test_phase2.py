@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lab import Lab
-from tests.lab.conftest import ROOT, Memory, Runbooks, replace_in
+from tests.lab.conftest import ROOT, Runbooks, replace_in
 
 PAIR = ("dock-prod", "dock-mirror")
 WRITE = r"""[Unit]
@@ -33,16 +33,6 @@ while True:
     acknowledged.write(f"{number}\n"); acknowledged.flush()
     time.sleep(0.02)
 """
-
-
-@pytest.fixture(scope="module")
-def replicated(lab: Lab, runbooks: Runbooks, memory: Memory) -> Lab:
-    """The machines with a finished phase 2."""
-    if not memory.meshed:
-        runbooks.succeed("phase1_baseline", "--yes")
-        memory.meshed = True
-    runbooks.succeed("phase2_drbd", "--yes")
-    return lab
 
 
 @pytest.fixture
