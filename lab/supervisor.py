@@ -93,6 +93,7 @@ class Supervisor:
             finally:
                 for guest in guests:
                     guest.go_on()
+            self._each(MACHINES, self._set_clock)
             self._checkpoints.add(name)
             say(f"saved as {name}: " + ", ".join(spec.name for spec in MACHINES))
 
