@@ -22,6 +22,7 @@ from typing import Self
 from nornir.core import Nornir
 from nornir.core.task import Result, Task
 
+from dockyard.clock import elapsed_s
 from dockyard.errors import CommandFailed, DockyardError, LeaseHeld, StepFailed
 from dockyard.remote import Command, run
 
@@ -115,6 +116,8 @@ class Lease:
         self._arbitrator = arbitrator
         self._purpose = purpose
         self._run = uuid.uuid4().hex
+        self._granted_at = 0.0
+        self._lost = False
         self._stop = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="lease", daemon=True)
 
@@ -138,13 +141,16 @@ class Lease:
             self._ask(_RELEASE.format(path=PATH, run=self._run))
 
     def hold(self) -> None:
-        """Make sure, before a change, that the lease is still ours, by renewing it at the arbitrator.
+        """Make sure, before a change, that the lease is still ours.
+
+        One that the arbitrator granted or renewed less than `RENEW_EVERY_S` ago cannot have run out; else it is asked.
 
         Raises:
             StepFailed: another run has it, or had it in between.
             RemoteError: the arbitrator cannot be asked.
         """
-        if not self._renew():
+        is_young = elapsed_s() - self._granted_at < RENEW_EVERY_S
+        if self._lost or not (is_young or self._renew()):
             raise StepFailed(
                 f"the lease on {self._arbitrator} was lost to another run",
                 advice="Nothing more was changed. Look at what the other run did, then run again.",
@@ -156,12 +162,20 @@ class Lease:
                 self._renew()
 
     def _take(self, replaces: str = "-") -> Holder | None:
+        asked_at = elapsed_s()
         refused = self._ask(self._filled(_TAKE, replaces=shlex.quote(replaces)))
-        return Holder.of(refused) if refused else None
+        if refused:
+            return Holder.of(refused)
+        self._granted_at = asked_at
+        return None
 
     def _renew(self) -> bool:
         """Whether the lease is still ours; one that was lost is not taken again, as others may have changed things."""
-        return not self._ask(self._filled(_RENEW))
+        asked_at = elapsed_s()
+        self._lost = bool(self._ask(self._filled(_RENEW))) or self._lost
+        if not self._lost:
+            self._granted_at = asked_at
+        return not self._lost
 
     def _filled(self, script: str, **more: str) -> str:
         return script.format(

@@ -7,6 +7,9 @@ A step is one of
 * `Wait`: the check is asked again until it finds nothing or the time is over.
 * `Confirm`: a person reads a page and types a phrase; ``--yes`` does not answer it.
 
+A step looks at its hosts first. Where it follows another one closely, ``stale_s`` lets it take what was seen less than
+so many seconds ago; a host that was changed was looked at after the change. 0 is a fresh look in any case.
+
 Since every step converges, a run that was cut off is simply run again.
 """
 
@@ -21,6 +24,7 @@ from nornir.core import Nornir
 
 from dockyard import change
 from dockyard.change import Change, Plan
+from dockyard.clock import elapsed_s
 from dockyard.errors import DockyardError, NotObserved, Refused, StepFailed, Unreachable, UsageError
 from dockyard.findings import Finding, by_cause
 from dockyard.journal import Journal
@@ -28,6 +32,8 @@ from dockyard.observe import Domain, Observed, probes_of, read_all, sweep
 from dockyard.remote import Command
 from dockyard.report import HostPlan, Report
 from dockyard.topology import Role, Topology
+
+KEPT_BACK_S = 60.0
 
 Check = Callable[[Topology, Observed], Sequence[Finding]]
 Planner = Callable[[Topology, Observed], Plan]
@@ -41,6 +47,7 @@ class Gate:
     check: Check
     sees: Sequence[Domain[Any]]
     on: Sequence[Role] = ()
+    stale_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +65,15 @@ class Converge:
     on: Sequence[Role] = ()
     each: bool = False
     together: bool = False
+    stale_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Ask ``check`` every ``every_s`` seconds until it finds nothing; after ``timeout_s`` seconds the step failed."""
+    """Ask ``check`` every ``every_s`` seconds until it finds nothing; after ``timeout_s`` seconds the step failed.
+
+    When ``--limit`` kept changes back that it may wait for, it waits no longer than `KEPT_BACK_S`.
+    """
 
     title: str
     check: Check
@@ -70,6 +81,7 @@ class Wait:
     timeout_s: float
     on: Sequence[Role] = ()
     every_s: float = 2.0
+    stale_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +100,7 @@ class Confirm:
     page: Callable[[Topology, Observed], Page]
     sees: Sequence[Domain[Any]]
     on: Sequence[Role] = ()
+    stale_s: float = 0.0
 
 
 Step = Gate | Converge | Wait | Confirm
@@ -124,7 +137,9 @@ class Engine:
     ask: Callable[[str], str]
     seen: Observed = field(default_factory=Observed)
     left_out: dict[str, DockyardError] = field(default_factory=dict)
+    kept_back: set[str] = field(default_factory=set)
     _all: bool = False
+    _looks: dict[tuple[str, str], tuple[Domain[Any], float]] = field(default_factory=dict)
 
     def run(self, steps: Sequence[Step]) -> None:
         """Walk ``steps`` in order.
@@ -154,8 +169,8 @@ class Engine:
             case Confirm():
                 self._agree(step)
 
-    def _check(self, step: Gate | Wait) -> list[Finding]:
-        self._observe(step)
+    def _check(self, step: Gate | Wait, *, again: bool = False) -> list[Finding]:
+        self._observe(step, again=again)
         return by_cause(step.check(self.topology, self.seen))
 
     def _judge(self, findings: list[Finding]) -> None:
@@ -182,12 +197,15 @@ class Engine:
             raise Refused("the phrase was not typed", advice="Nothing was done in this step.")
 
     def _wait(self, step: Wait) -> None:
-        deadline = time.monotonic() + step.timeout_s
+        timeout_s = min(step.timeout_s, KEPT_BACK_S) if self.kept_back else step.timeout_s
+        deadline = time.monotonic() + timeout_s
         findings = self._check(step)
         while findings and not self.options.dry_run and time.monotonic() < deadline:
             self.report.waiting(findings, deadline - time.monotonic())
             time.sleep(step.every_s)
-            findings = self._check(step)
+            findings = self._check(step, again=True)
+        if findings and self.kept_back:
+            self.report.note(f"--limit kept back what is to be done on {', '.join(sorted(self.kept_back))}")
         self._judge(findings)
 
     def _converge(self, step: Converge) -> None:
@@ -207,6 +225,7 @@ class Engine:
         limit = self.options.limit
         wanted = {host: changes for host, changes in plan.items() if changes}
         left = {host: changes for host, changes in wanted.items() if limit is None or host in limit}
+        self.kept_back |= wanted.keys() - left.keys()
         if step.together and left and left != wanted:
             raise UsageError(
                 f"{', '.join(left)} cannot be changed without {', '.join(host for host in wanted if host not in left)}",
@@ -214,14 +233,37 @@ class Engine:
             )
         return left
 
-    def _observe(self, step: Step) -> dict[str, DockyardError]:
+    def _observe(self, step: Step, *, again: bool = False) -> dict[str, DockyardError]:
         """Look at the hosts of the step; returns why some could not be seen."""
         hosts = self._scope(step)
+        if not again and self._have_just_seen(step, hosts):
+            return {}
+        began_at = elapsed_s()
         with self.report.progress("observing", hosts) as processors:
             nornir = self.nornir.filter(filter_func=lambda host: host.name in hosts).with_processors(processors)
             fresh = sweep(nornir, step.sees)
-        self.seen = self.seen.merged(fresh)
+        self._take_in(step, fresh, began_at)
         return fresh.errors()
+
+    def _have_just_seen(self, step: Step, hosts: Sequence[str]) -> bool:
+        """Whether all that the step sees was read, without a fault, within its ``stale_s``."""
+        wanted = [
+            (host, domain)
+            for host in hosts
+            for domain in step.sees
+            if domain.concerns(self.topology, self.topology.host(host))
+        ]
+        looks = [(self._looks.get((host, domain.name)), domain) for host, domain in wanted]
+        oldest = elapsed_s() - step.stale_s
+        return step.stale_s > 0 and all(look and look[0] is domain and look[1] >= oldest for look, domain in looks)
+
+    def _take_in(self, step: Step, fresh: Observed, began_at: float) -> None:
+        self.seen = self.seen.merged(fresh)
+        for host, states in fresh.states.items():
+            for domain in step.sees:
+                self._looks.pop((host, domain.name), None)
+                if domain.name in states and not isinstance(states[domain.name], DockyardError):
+                    self._looks[host, domain.name] = (domain, began_at)
 
     def _scope(self, step: Step) -> list[str]:
         hosts = self.topology.with_role(*step.on) if step.on else self.topology.hosts.values()
@@ -250,6 +292,7 @@ class Engine:
 
     def _apply(self, step: Converge, plan: Plan) -> None:
         self.hold()
+        began_at = elapsed_s()
         with self.report.progress("applying", list(plan)) as processors:
             nornir = self.nornir.filter(filter_func=lambda host: host.name in plan).with_processors(processors)
             answers = nornir.run(task=change.apply, plan=plan, probes_of=self._probes(step), on_failed=True)
@@ -259,7 +302,7 @@ class Engine:
             for host, answer in answers.items()
             if host not in failures
         }
-        self.seen = self.seen.merged(Observed(states))
+        self._take_in(step, Observed(states), began_at)
         applied = sorted(set(plan) - set(failures))
         self.journal.write("applied", hosts=applied, failed={host: str(error) for host, error in failures.items()})
         self.report.applied(applied)

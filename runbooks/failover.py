@@ -28,8 +28,12 @@ from dockyard.runbook import Confirm, Converge, Gate, Options, Step, Wait
 from dockyard.topology import Topology
 from tasks import drbd
 
-SEES: list[Domain[Any]] = [drbd.DRBD, drbd.WRITER, drbd.USERS]
+SEES: list[Domain[Any]] = [drbd.LIVE, drbd.WRITER, drbd.USERS]
 ON = drbd.ROLES
+CONVERGE = partial(Converge, sees=SEES, on=ON, stale_s=10.0)
+WAIT = partial(Wait, sees=SEES, on=ON, stale_s=10.0)
+GATE = partial(Gate, sees=SEES, on=ON, stale_s=10.0)
+"""Steps for which it is enough what the step before has seen; what must not happen is refused by the host itself."""
 
 
 def main() -> int:
@@ -61,20 +65,18 @@ def _replica(topology: Topology, name: str) -> str:
 
 
 def planned(to: str) -> list[Step]:
-    """The steps of a switch to ``to`` while both replicas are up."""
+    """The steps of a switch to ``to`` while both replicas are up. What both sides must say is asked anew: 1 and 3."""
     since = drbd.now()
     return [
         Gate("Both replicas are up, connected and in sync", partial(drbd.check_ready, to=to), SEES, on=ON),
-        Converge("Write a token that must be found on the other side", partial(drbd.plan_token, to=to), SEES, on=ON),
-        Converge("Stop what uses the storage", partial(drbd.plan_stop, to=to), SEES, on=ON),
-        Converge("Unmount and demote", partial(drbd.plan_demote, to=to), SEES, on=ON),
+        CONVERGE("Write a token, stop what uses the storage, unmount, demote", partial(drbd.plan_let_go, to=to)),
         Wait("Everything has arrived on the other side", drbd.check_all_sent, SEES, timeout_s=600, on=ON),
-        Converge(f"Name {to} as the writer", partial(drbd.plan_new_writer, to=to, since=since), SEES, on=ON),
-        Converge("Tell the replicas who may write", drbd.plan_copies, SEES, on=ON, together=True),
-        Converge(f"Promote and mount on {to}", partial(drbd.plan_promote, to=to), SEES, on=ON),
-        Wait(f"{to} has the storage", partial(drbd.check_promoted, to=to), SEES, timeout_s=60, on=ON, every_s=0.5),
-        Gate("The token is there: nothing was lost", partial(drbd.check_token, to=to), SEES, on=ON),
-        Converge(f"Start what uses the storage on {to}", partial(drbd.plan_start, to=to), SEES, on=ON),
+        CONVERGE(f"Name {to} as the writer", partial(drbd.plan_new_writer, to=to, since=since)),
+        CONVERGE("Tell the replicas who may write", drbd.plan_copies, together=True),
+        CONVERGE(f"Promote and mount on {to}", partial(drbd.plan_promote, to=to)),
+        WAIT(f"{to} has the storage", partial(drbd.check_promoted, to=to), timeout_s=60, every_s=0.5),
+        GATE("The token is there: nothing was lost", partial(drbd.check_token, to=to)),
+        CONVERGE(f"Start what uses the storage on {to}", partial(drbd.plan_start, to=to)),
     ]
 
 
@@ -86,16 +88,10 @@ def disaster(to: str) -> list[Step]:
         Gate("The writer is gone, and the copy here is good", partial(drbd.check_gone, to=to), sees, on=ON),
         Confirm("What is known, and what it may cost", partial(drbd.preflight, to=to), sees, on=ON),
         Gate("The writer is still gone", partial(drbd.check_gone, to=to), sees, on=ON),
-        Converge(
-            f"Name {to} as the writer",
-            partial(drbd.plan_new_writer_alone, to=to, since=since),
-            SEES,
-            on=ON,
-            together=True,
-        ),
-        Converge(f"Promote and mount on {to}", partial(drbd.plan_promote_alone, to=to), SEES, on=ON),
-        Wait(f"{to} has the storage", partial(drbd.check_promoted, to=to), SEES, timeout_s=60, on=ON, every_s=0.5),
-        Converge(f"Start what uses the storage on {to}", partial(drbd.plan_start, to=to), SEES, on=ON),
+        CONVERGE(f"Name {to} as the writer", partial(drbd.plan_new_writer_alone, to=to, since=since), together=True),
+        CONVERGE(f"Promote and mount on {to}", partial(drbd.plan_promote_alone, to=to)),
+        WAIT(f"{to} has the storage", partial(drbd.check_promoted, to=to), timeout_s=60, every_s=0.5),
+        CONVERGE(f"Start what uses the storage on {to}", partial(drbd.plan_start, to=to)),
     ]
 
 

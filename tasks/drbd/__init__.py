@@ -8,7 +8,7 @@ is `switch`; `check_drbd` is what health asks.
 from tasks.drbd.checks import check_connected, check_drbd, in_use
 from tasks.drbd.config import SECRET, plan_config, plan_secret, plan_share_secret
 from tasks.drbd.disaster import check_gone, plan_new_writer_alone, plan_promote_alone, preflight
-from tasks.drbd.replica import DRBD, ROLES, ReplicaState, other_of
+from tasks.drbd.replica import DRBD, LIVE, ROLES, ReplicaState, other_of
 from tasks.drbd.storage import (
     plan_file_system,
     plan_first_sync,
@@ -26,12 +26,10 @@ from tasks.drbd.switch import (
     check_promoted,
     check_ready,
     check_token,
-    plan_demote,
+    plan_let_go,
     plan_new_writer,
     plan_promote,
     plan_start,
-    plan_stop,
-    plan_token,
 )
 from tasks.drbd.tools import TOOLS, plan_tools
 from tasks.drbd.witness import WITNESS
@@ -39,6 +37,7 @@ from tasks.drbd.writer import WRITER, Record, now, plan_copies, plan_record
 
 __all__ = [
     "DRBD",
+    "LIVE",
     "ROLES",
     "SECRET",
     "TOOLS",
@@ -59,9 +58,9 @@ __all__ = [
     "other_of",
     "plan_config",
     "plan_copies",
-    "plan_demote",
     "plan_file_system",
     "plan_first_sync",
+    "plan_let_go",
     "plan_metadata",
     "plan_mount_point",
     "plan_new_writer",
@@ -74,9 +73,7 @@ __all__ = [
     "plan_secret",
     "plan_share_secret",
     "plan_start",
-    "plan_stop",
     "plan_storage",
-    "plan_token",
     "plan_tools",
     "plan_units",
     "plan_up",

@@ -10,11 +10,11 @@ from dockyard.observe import Observed
 from dockyard.topology import Replication, Topology
 from dockyard.unseen import unseen
 from tasks.drbd.config import members
-from tasks.drbd.replica import DRBD, ReplicaState, replication_of
+from tasks.drbd.replica import DRBD, LIVE, Live, ReplicaState, replication_of
 from tasks.drbd.state import Disk
 from tasks.drbd.writer import WRITER, Record, contradiction, find_out, shown, writer_of
 
-STATES = Mapping[str, ReplicaState]
+STATES = Mapping[str, Live]
 
 
 def check_connected(topology: Topology, observed: Observed) -> list[Finding]:
@@ -22,7 +22,7 @@ def check_connected(topology: Topology, observed: Observed) -> list[Finding]:
     states = seen_replicas(topology, observed)
     name = replication_of(topology).resource
     return [
-        *unseen(observed, DRBD, Cause.DRBD),
+        *unseen(observed, LIVE, Cause.DRBD),
         *_versions(topology, observed),
         *_doubts(name, states),
         *_down(name, states),
@@ -42,7 +42,7 @@ def check_drbd(topology: Topology, observed: Observed) -> list[Finding]:
         *check_connected(topology, observed),
         *_disks(name, states),
         *_role(topology, observed, states),
-        *_mounts(replication, states),
+        *_mounts(replication, {host: state for host, state in observed.seen(DRBD).items() if host in states}),
     ]
 
 
@@ -56,7 +56,7 @@ def in_use(topology: Topology, observed: Observed) -> list[str]:
 def _begun(observed: Observed) -> bool:
     """Whether phase 2 was ever started: somebody was named as the writer, or a resource runs."""
     named = any(record.generation for record in observed.seen(WRITER).values())
-    return named or any(state.running for state in observed.seen(DRBD).values())
+    return named or any(state.running for state in observed.seen(LIVE).values())
 
 
 def _doubts(name: str, states: STATES) -> Iterator[Finding]:
@@ -70,9 +70,9 @@ def _doubts(name: str, states: STATES) -> Iterator[Finding]:
             )
 
 
-def seen_replicas(topology: Topology, observed: Observed) -> dict[str, ReplicaState]:
+def seen_replicas(topology: Topology, observed: Observed) -> dict[str, Live]:
     """The replicas that could be looked at, without a tie-breaker."""
-    return {host: state for host, state in observed.seen(DRBD).items() if topology.host(host).drbd}
+    return {host: state for host, state in observed.seen(LIVE).items() if topology.host(host).drbd}
 
 
 def _versions(topology: Topology, observed: Observed) -> Iterator[Finding]:
@@ -180,7 +180,7 @@ def _role(topology: Topology, observed: Observed, states: STATES) -> Iterator[Fi
     yield from _copies(topology, observed, record)
 
 
-def service(state: ReplicaState | None) -> str:
+def service(state: Live | None) -> str:
     """What `dockyard-storage.service` does, in a word."""
     if state is None:
         return "not seen"
@@ -199,7 +199,7 @@ def _copies(topology: Topology, observed: Observed, record: Record) -> Iterator[
             )
 
 
-def _mounts(replication: Replication, states: STATES) -> Iterator[Finding]:
+def _mounts(replication: Replication, states: Mapping[str, ReplicaState]) -> Iterator[Finding]:
     for host, state in states.items():
         mounted = state.facts.on_mount == replication.device
         if state.facts.on_mount and not mounted:

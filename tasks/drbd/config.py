@@ -15,7 +15,7 @@ from dockyard.rendering import render
 from dockyard.secret import Secret
 from dockyard.topology import Host, Topology
 from tasks.drbd import places, sizing
-from tasks.drbd.replica import DRBD, REPLICAS, carries_replica, replication_of
+from tasks.drbd.replica import DRBD, LIVE, REPLICAS, carries_replica, replication_of
 
 HIDDEN = "(hidden)"
 # 63 characters are the most that DRBD 8.4 takes (measured; drbd.conf(5) says 64): 24 bytes make 48.
@@ -96,7 +96,7 @@ def members(topology: Topology, observed: Observed) -> list[str]:
     if not is_9(topology, observed):
         return replicas
     arbitrator = topology.cluster.arbitrator
-    facts = observed.of(DRBD, arbitrator).facts
+    facts = observed.of(LIVE, arbitrator).facts
     if not facts.is_9:
         raise StepFailed(
             f"the replicas have DRBD 9, and {arbitrator}, the tie-breaker, has {facts.version or 'no module'}",
@@ -108,7 +108,7 @@ def members(topology: Topology, observed: Observed) -> list[str]:
 def is_9(topology: Topology, observed: Observed) -> bool:
     """Whether the replicas run DRBD 9, and not 8.4; see `members` for what is raised."""
     replicas = [host.name for role in REPLICAS for host in topology.with_role(role)]
-    versions = {host: observed.of(DRBD, host).facts.version for host in replicas}
+    versions = {host: observed.of(LIVE, host).facts.version for host in replicas}
     lacking = [host for host, version in versions.items() if not version]
     if lacking:
         raise StepFailed(

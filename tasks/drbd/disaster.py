@@ -15,7 +15,7 @@ from dockyard.topology import Topology
 from dockyard.unseen import unseen
 from tasks.drbd import places, sizing
 from tasks.drbd.checks import finding
-from tasks.drbd.replica import DRBD, other_of, replication_of
+from tasks.drbd.replica import LIVE, other_of, replication_of
 from tasks.drbd.state import Disk
 from tasks.drbd.switch import plan_promote
 from tasks.drbd.witness import WITNESS
@@ -31,9 +31,9 @@ def check_gone(topology: Topology, observed: Observed, *, to: str) -> list[Findi
 
 def _seen_alive(observed: Observed, gone: str, witnesses: tuple[str, str]) -> list[Finding]:
     found: list[Finding] = []
-    error = observed.unseen(DRBD).get(gone)
+    error = observed.unseen(LIVE).get(gone)
     if not isinstance(error, Unreachable):
-        evidence = str(error) if error else observed.of(DRBD, gone).sentence
+        evidence = str(error) if error else observed.of(LIVE, gone).sentence
         found.append(finding(gone, "is not gone: it answers this machine", evidence, f"Without --disaster, or: {_OFF}"))
     for witness in witnesses:
         state = observed.seen(WITNESS).get(witness)
@@ -48,9 +48,9 @@ _OFF = "switch it off first, so that it cannot write any more; then run this aga
 
 def _unfit(topology: Topology, observed: Observed, to: str, gone: str) -> list[Finding]:
     found: list[Finding] = []
-    state, record = observed.seen(DRBD).get(to), observed.seen(WRITER).get(topology.cluster.arbitrator)
+    state, record = observed.seen(LIVE).get(to), observed.seen(WRITER).get(topology.cluster.arbitrator)
     if state is None:
-        return unseen(observed, DRBD, Cause.DRBD)
+        return unseen(observed, LIVE, Cause.DRBD)
     if state.doubt:
         found.append(finding(to, "two readings of DRBD differ", state.doubt, "Look again"))
     if state.disk is not Disk.UP_TO_DATE:
@@ -79,9 +79,9 @@ def preflight(topology: Topology, observed: Observed, *, to: str) -> Page:
     replication = replication_of(topology)
     seen = f"{judge} does not see it ({_silence(there.silent_s.get(gone))})"
     lines = (
-        f"{gone} does not answer this machine: {observed.unseen(DRBD).get(gone)}",
+        f"{gone} does not answer this machine: {observed.unseen(LIVE).get(gone)}",
         f"{seen}; {to} neither ({_silence(here.silent_s.get(gone))})",
-        f"DRBD on {to}: {observed.of(DRBD, to).sentence}; lost its connection {_ago(here.lost_s)}",
+        f"DRBD on {to}: {observed.of(LIVE, to).sentence}; lost its connection {_ago(here.lost_s)}",
         f"The arbitrator names {shown(writer_of(topology, observed))}.",
         _PRICE.format(gone=gone, waiting_kib=sizing.send_buffer_kib(replication.wan)),
         _RETURN.format(gone=gone),
@@ -110,7 +110,7 @@ def plan_new_writer_alone(topology: Topology, observed: Observed, *, to: str, si
 
 def plan_promote_alone(topology: Topology, observed: Observed, *, to: str) -> Plan:
     """Promote without the other side, then let `dockyard-storage.service` mount. DRBD may refuse, and then is right."""
-    state = observed.of(DRBD, to)
+    state = observed.of(LIVE, to)
     if state.primary:
         return plan_promote(topology, observed, to=to)
     name = replication_of(topology).resource

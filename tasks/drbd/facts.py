@@ -15,6 +15,7 @@ from dockyard.topology import Backing, Replication
 from tasks.drbd import places
 
 PROBE = "drbd facts"
+BASIC_PROBE = "drbd basics"
 
 _SCRIPT = r"""say() {{ printf '%s|%s|%s\n' "$1" "$2" "$3"; }}
 sum() {{ sha256sum | cut -c 1-16; }}
@@ -48,6 +49,16 @@ findmnt -n -r -o SOURCE,TARGET | while read -r source target; do
   [ "$target" != {mount} ] || say source '' "$source"
 done
 case $(lsattr -d {mount} 2>/dev/null) in ????i*) say immutable '' yes ;; esac
+"""
+
+_BASIC_SCRIPT = r"""say() {{ printf '%s||%s\n' "$1" "$2"; }}
+if [ -r /sys/module/drbd/version ]; then
+  read -r version </sys/module/drbd/version && say loaded "$version"
+else
+  version=$(modinfo -F version drbd 2>/dev/null) && say available "$version"
+fi
+found=$(findmnt -n -r -o SOURCE --mountpoint {mount}) || [ $? = 1 ] || exit # 1: nothing is mounted there
+for source in $found; do say source "$source"; done
 """
 
 _SUPERBLOCK = r"""superblock() {
@@ -85,25 +96,44 @@ class Device:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
+class Basics:
+    """What a switch has to know of a machine.
+
+    ``loaded`` and ``available`` are versions of the kernel module (``""``: there is none; the one that is available may
+    be left out while one is loaded). ``on_mount`` is what is mounted at our mount point, ``""`` for nothing.
+    """
+
+    loaded: str
+    available: str
+    on_mount: str
+
+    @property
+    def version(self) -> str:
+        """Version of the module that runs, or would be loaded."""
+        return self.loaded or self.available
+
+    @property
+    def is_9(self) -> bool:
+        """Whether the module is DRBD 9, with quorum and JSON, and not 8.4."""
+        return self.version.split(".")[0] == "9"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts(Basics):
     """The machine under DRBD.
 
-    ``loaded`` and ``available`` are versions of the kernel module (``""``: there is none). ``secret`` is the
-    fingerprint of the secret's file, ``inline`` of the one in the resource file; ``""`` where there is none.
-    ``mounted_at`` are the places where the DRBD device is mounted, ``on_mount`` what is mounted at our mount point.
-    ``immutable`` says that nobody can write into the empty mount point (chattr(1), +i). ``proof`` is what a reading of
-    the whole disk found before its metadata was made, in this boot: ``zeros``, ``data``, or ``""`` for never tried, or
-    when something was written since. ``generation`` is the current one in DRBD's metadata, ``""`` without metadata.
+    ``secret`` is the fingerprint of the secret's file, ``inline`` of the one in the resource file; ``""`` where there
+    is none. ``mounted_at`` are the places where the DRBD device is mounted. ``immutable`` says that nobody can write
+    into the empty mount point (chattr(1), +i). ``proof`` is what a reading of the whole disk found before its metadata
+    was made, in this boot: ``zeros``, ``data``, or ``""`` for never tried, or when something was written since.
+    ``generation`` is the current one in DRBD's metadata, ``""`` without metadata.
     """
 
     hostname: str
-    loaded: str
-    available: str
     secret: str
     inline: str
     devices: tuple[Device, ...]
     mounted_at: tuple[str, ...]
-    on_mount: str
     immutable: bool
     proof: str
     generation: str
@@ -116,16 +146,6 @@ class Facts:
     def fresh(self) -> bool:
         """There is metadata, and nothing was ever written under it: the first copy may overwrite this disk."""
         return self.generation == JUST_CREATED
-
-    @property
-    def version(self) -> str:
-        """Version of the module that runs, or would be loaded."""
-        return self.loaded or self.available
-
-    @property
-    def is_9(self) -> bool:
-        """Whether the module is DRBD 9, with quorum and JSON, and not 8.4."""
-        return self.version.split(".")[0] == "9"
 
 
 def probe(replication: Replication, backing: Backing | None) -> Command:
@@ -147,6 +167,18 @@ def probe(replication: Replication, backing: Backing | None) -> Command:
     return Command(PROBE, ("sh", "-c", script), timeout_s=30)
 
 
+def basic_probe(replication: Replication) -> Command:
+    """The command that `read_basics` understands: a small part of `probe`, in a tenth of its time."""
+    script = _BASIC_SCRIPT.format(mount=shlex.quote(replication.mount))
+    return Command(BASIC_PROBE, ("sh", "-c", script))
+
+
+def read_basics(outputs: Outputs) -> Basics:
+    """What `basic_probe` found; raises CommandFailed or ParseError."""
+    rows = Printed(BASIC_PROBE, outputs.text(BASIC_PROBE)).rows("drbd_facts")
+    return Basics(loaded=_one(rows, "loaded"), available=_one(rows, "available"), on_mount=_last(rows, "source"))
+
+
 def read(outputs: Outputs) -> Facts:
     """What `probe` found; raises CommandFailed or ParseError."""
     rows = Printed(PROBE, outputs.text(PROBE)).rows("drbd_facts")
@@ -158,7 +190,7 @@ def read(outputs: Outputs) -> Facts:
         inline=_one(rows, "inline"),
         devices=tuple(_device(rows, row) for row in rows if row["kind"] == "device"),
         mounted_at=tuple(row["name"] for row in rows if row["kind"] == "mount"),
-        on_mount=next((row["value"] for row in reversed(rows) if row["kind"] == "source"), ""),
+        on_mount=_last(rows, "source"),
         immutable=bool(_one(rows, "immutable")),
         proof=_one(rows, "proof"),
         generation=_one(rows, "generation"),
@@ -167,6 +199,10 @@ def read(outputs: Outputs) -> Facts:
 
 def _one(rows: Sequence[Row], kind: str) -> str:
     return next((row["value"] for row in rows if row["kind"] == kind), "")
+
+
+def _last(rows: Sequence[Row], kind: str) -> str:
+    return _one(rows[::-1], kind)
 
 
 def _device(rows: Sequence[Row], row: Row) -> Device:

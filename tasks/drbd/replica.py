@@ -18,7 +18,7 @@ from dockyard.parsing import Printed
 from dockyard.remote import Command, Completed, Outputs
 from dockyard.topology import Host, Replication, Role, Topology
 from tasks.drbd import events, facts, places, status, status_json
-from tasks.drbd.facts import Facts
+from tasks.drbd.facts import Basics, Facts
 from tasks.drbd.judgement import comparable
 from tasks.drbd.state import Disk, DrbdState, Link, Outcome, Peer, PeerVolume, Resource
 from tasks.drbd.state import Role as DrbdRole
@@ -40,6 +40,10 @@ case $(cat /sys/module/drbd/version) in
   *) exec drbdsetup events2 --now --statistics ;;
 esac"""
 )
+_ASK_DRBD = (
+    Command(_TEXT, ("sh", "-c", _ASK_TEXT), accepts=frozenset(range(256))),
+    Command(_MACHINE, ("sh", "-c", _ASK_MACHINE), accepts=frozenset(range(256))),
+)
 _ASK_ADJUST = (
     _IF_LOADED
     + r"""[ -e {config} ] || exit 0
@@ -49,20 +53,16 @@ _MASK = r's/^( *shared-secret ").*(";.*)/\1(hidden)\2/'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReplicaState:
-    """One host's view.
+class Live:
+    """How a host's replica is doing, which is all that a switch asks.
 
     ``resource`` is None while it is not up. ``doubt`` says where the two forms differ, ``""`` when they agree.
-    ``adjustments`` are the commands that drbdadm(8) would need to bring what runs in line with the file. ``device`` is
-    the DRBD device, ``other`` the name of the other replica.
+    ``device`` is the DRBD device, ``other`` the name of the other replica.
     """
 
-    facts: Facts
+    facts: Basics
     resource: Resource | None
     doubt: str
-    adjustments: tuple[str, ...]
-    files: Mapping[str, FileState]
-    up: UnitState
     storage: UnitState
     device: str
     other: str
@@ -100,10 +100,6 @@ class ReplicaState:
         return bool(self.facts.on_mount) and self.facts.on_mount == self.device
 
     @property
-    def mount_point_ready(self) -> bool:
-        return bool(self.facts.on_mount) or self.facts.immutable
-
-    @property
     def peer(self) -> Peer | None:
         """The connection to the other replica; DRBD 8.4 has one, and calls it ``peer``."""
         peers = self.resource.peers if self.resource else ()
@@ -139,6 +135,23 @@ class ReplicaState:
         return f"{self.role}, disk {self.disk}, {link}{there}{progress}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicaState(Live):
+    """All that is seen of a host's replica: how it is doing, and how it was set up.
+
+    ``adjustments`` are the commands that drbdadm(8) would need to bring what runs in line with the file.
+    """
+
+    facts: Facts
+    adjustments: tuple[str, ...]
+    files: Mapping[str, FileState]
+    up: UnitState
+
+    @property
+    def mount_point_ready(self) -> bool:
+        return bool(self.facts.on_mount) or self.facts.immutable
+
+
 def replication_of(topology: Topology) -> Replication:
     """What the inventory says of the replicated resource; raises UsageError when it says nothing."""
     if topology.cluster.drbd is None:
@@ -154,6 +167,11 @@ def other_of(topology: Topology, host: str) -> str:
     return next(one.name for role in REPLICAS for one in topology.with_role(role) if one.name != host)
 
 
+def live_probes(topology: Topology, _host: Host) -> Sequence[Command]:
+    """The commands that `read_live` understands."""
+    return [facts.basic_probe(replication_of(topology)), *_ASK_DRBD, unit_probe(places.STORAGE)]
+
+
 def probes(topology: Topology, host: Host) -> Sequence[Command]:
     """The commands that `read` understands."""
     replication = replication_of(topology)
@@ -161,8 +179,7 @@ def probes(topology: Topology, host: Host) -> Sequence[Command]:
     adjust = _ASK_ADJUST.format(config=shlex.quote(config), name=shlex.quote(replication.resource))
     return [
         facts.probe(replication, host.drbd),
-        Command(_TEXT, ("sh", "-c", _ASK_TEXT), accepts=frozenset(range(256))),
-        Command(_MACHINE, ("sh", "-c", _ASK_MACHINE), accepts=frozenset(range(256))),
+        *_ASK_DRBD,
         Command(_ADJUST, ("sh", "-c", adjust)),
         _masked(config),
         *(read_file(path) for path in places.files()),
@@ -175,6 +192,21 @@ def _masked(path: str) -> Command:
     """`read_file` of the resource file, with the secret hidden on the host."""
     plain = read_file(path)
     return replace(plain, argv=(*plain.argv[:-1], f"{{ {plain.argv[-1]}\n}} | sed -E {shlex.quote(_MASK)}"))
+
+
+def read_live(topology: Topology, host: Host, outputs: Outputs) -> Live:
+    """How one host is doing; see `read` for what is raised."""
+    replication = replication_of(topology)
+    seen = facts.read_basics(outputs)
+    machine, doubt = _drbd(seen, outputs)
+    return Live(
+        facts=seen,
+        resource=machine.resource(replication.resource),
+        doubt=doubt,
+        storage=UnitState.of(outputs, places.STORAGE),
+        device=replication.device,
+        other=other_of(topology, host.name),
+    )
 
 
 def read(topology: Topology, host: Host, outputs: Outputs) -> ReplicaState:
@@ -204,7 +236,7 @@ def read(topology: Topology, host: Host, outputs: Outputs) -> ReplicaState:
     )
 
 
-def _drbd(seen: Facts, outputs: Outputs) -> tuple[DrbdState, str]:
+def _drbd(seen: Basics, outputs: Outputs) -> tuple[DrbdState, str]:
     """What the machine-readable form says, and where the text differs from it ("" when they agree)."""
     if not seen.loaded:
         return DrbdState(outcome=Outcome.MODULE_NOT_LOADED), ""
@@ -234,3 +266,7 @@ def _concerns(topology: Topology, host: Host) -> bool:
 
 
 DRBD = Domain("drbd", probes, read, _concerns)
+
+LIVE = Domain("drbd", live_probes, read_live, _concerns)
+"""`DRBD` without how it was set up, in a fourth of its time. The name is the same, as a `ReplicaState` is a `Live`:
+what looks at `LIVE` takes either; what looks at `DRBD` needs a run that asked for it."""

@@ -15,7 +15,7 @@ from dockyard.topology import Backing, Host, Replication, Topology
 from tasks.drbd import places
 from tasks.drbd.config import is_9, members
 from tasks.drbd.facts import WRITTEN, Device
-from tasks.drbd.replica import DRBD, ReplicaState, replication_of
+from tasks.drbd.replica import DRBD, Live, ReplicaState, replication_of
 from tasks.drbd.state import Disk
 from tasks.drbd.writer import designated
 
@@ -297,7 +297,7 @@ def plan_storage(topology: Topology, observed: Observed) -> Plan:
     return filled(plan)
 
 
-def start_storage(state: ReplicaState) -> list[Change]:
+def start_storage(state: Live) -> list[Change]:
     """Let a replica promote itself and mount; starting does not wait for it. Empty when it does so or has done so.
 
     A unit that is active though somebody demoted or unmounted by hand is begun anew: starting it would do nothing.

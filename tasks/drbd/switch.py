@@ -1,8 +1,8 @@
 """A planned change of the writer, with both sides up: nothing is lost, by proof.
 
-Order: `check_ready`, `plan_token`, `plan_stop`, `plan_demote`, `check_all_sent`, `plan_new_writer`, `plan_copies`,
-`plan_promote`, `check_promoted`, `check_token`, `plan_start`. Each is empty when it was done already, so a switch that
-was cut off anywhere is run again, by anybody who reaches the arbitrator.
+Order: `check_ready`, `plan_let_go`, `check_all_sent`, `plan_new_writer`, `plan_copies`, `plan_promote`,
+`check_promoted`, `check_token`, `plan_start`. Each is empty when it was done already, so a switch that was cut off
+anywhere is run again, by anybody who reaches the arbitrator.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dockyard.topology import Host, Topology
 from dockyard.unseen import unseen
 from tasks.drbd import places
 from tasks.drbd.checks import check_connected, finding, seen_replicas, service
-from tasks.drbd.replica import DRBD, carries_replica, replication_of
+from tasks.drbd.replica import LIVE, carries_replica, replication_of
 from tasks.drbd.state import Disk
 from tasks.drbd.storage import start_storage
 from tasks.drbd.writer import NOBODY, WRITER, Record, contradiction, find_out, shown, write_record, writer_of
@@ -54,7 +54,7 @@ USERS = Domain("users of the storage", _probes, _read, carries_replica)
 
 def check_ready(topology: Topology, observed: Observed, *, to: str) -> list[Finding]:
     """Both replicas are connected, the new writer's disk is UpToDate, the record is sound, and all that was seen."""
-    state = observed.seen(DRBD).get(to)
+    state = observed.seen(LIVE).get(to)
     findings = [
         *check_connected(topology, observed),
         *unseen(observed, WRITER, Cause.DRBD),
@@ -81,7 +81,7 @@ def _record(topology: Topology, observed: Observed, to: str) -> Iterator[Finding
 
 def _begun(observed: Observed, record: Record) -> Iterator[Finding]:
     """The writer that is named has not mounted yet: it could not write the token that proves that nothing is lost."""
-    state, copy = observed.seen(DRBD).get(record.writer), observed.seen(WRITER).get(record.writer)
+    state, copy = observed.seen(LIVE).get(record.writer), observed.seen(WRITER).get(record.writer)
     if state and not state.mounted and (state.waiting or copy != record):
         yield finding(
             record.writer,
@@ -91,10 +91,16 @@ def _begun(observed: Observed, record: Record) -> Iterator[Finding]:
         )
 
 
+def plan_let_go(topology: Topology, observed: Observed, *, to: str) -> Plan:
+    """Close the storage on the old side: `plan_token`, `plan_stop` and `plan_demote`, in one go."""
+    parts = [plan(topology, observed, to=to) for plan in (plan_token, plan_stop, plan_demote)]
+    return filled({host: [change for part in parts for change in part.get(host, ())] for host in _others(topology, to)})
+
+
 def plan_token(topology: Topology, observed: Observed, *, to: str) -> Plan:
     """Write a token into the storage, which must be found on the other side: the generation that follows."""
     record = writer_of(topology, observed)
-    state = observed.of(DRBD, record.writer)
+    state = observed.of(LIVE, record.writer)
     wanted = record.generation + 1
     if record.writer == to or not state.mounted or observed.of(USERS, record.writer).token == wanted:
         return {}
@@ -121,7 +127,7 @@ def plan_demote(topology: Topology, observed: Observed, *, to: str) -> Plan:
         argv=("sh", "-c", f"systemctl stop {places.STORAGE} && {places.GUARD} down"),
         timeout_s=180,
     )
-    states = {host: observed.of(DRBD, host) for host in _others(topology, to)}
+    states = {host: observed.of(LIVE, host) for host in _others(topology, to)}
     still = {host for host, state in states.items() if state.storage.active not in {"inactive", "failed"}}
     busy = [host for host, state in states.items() if state.primary or state.mounted or host in still]
     return {host: [stop] for host in busy}
@@ -146,14 +152,23 @@ def plan_new_writer(topology: Topology, observed: Observed, *, to: str, since: s
     return {topology.cluster.arbitrator: [change]}
 
 
-def plan_promote(_topology: Topology, observed: Observed, *, to: str) -> Plan:
-    """Let the new writer promote itself and mount; it does so only when the other side is Secondary and UpToDate."""
-    return filled({to: start_storage(observed.of(DRBD, to))})
+_MOUNTED = 'n=0; until mountpoint -q -- "$1" || [ $((n += 1)) -gt 50 ]; do sleep 0.2; done'
+
+
+def plan_promote(topology: Topology, observed: Observed, *, to: str) -> Plan:
+    """Let the new writer promote itself and mount; it does so only when the other side is Secondary and UpToDate.
+
+    That takes a second, as a rule: it is waited for on the host. Whether it was done `check_promoted` says.
+    """
+    start = start_storage(observed.of(LIVE, to))
+    mount = replication_of(topology).mount
+    wait = Run(title=f"wait a moment for {mount}", argv=("sh", "-c", _MOUNTED, "wait", mount))
+    return filled({to: [*start, wait] if start else []})
 
 
 def check_promoted(_topology: Topology, observed: Observed, *, to: str) -> list[Finding]:
     """The new writer is Primary and has the storage mounted."""
-    state = observed.seen(DRBD).get(to)
+    state = observed.seen(LIVE).get(to)
     if state and state.primary and state.mounted:
         return []
     seen = state.sentence if state else "not seen"

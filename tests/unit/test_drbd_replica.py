@@ -12,8 +12,8 @@ import pytest
 from dockyard.errors import CommandFailed, ParseError, UsageError
 from dockyard.remote import Completed, Outputs
 from dockyard.topology import Backing
-from tasks.drbd import DRBD, facts
-from tasks.drbd.replica import ReplicaState, other_of, replication_of
+from tasks.drbd import DRBD, LIVE, facts
+from tasks.drbd.replica import Live, ReplicaState, other_of, replication_of
 from tasks.drbd.state import Disk, Link, Resource, Role
 from tests.unit.replicas import LOAD, MIRROR, PROD, healthy, resource, topology
 
@@ -81,6 +81,35 @@ def test_a_running_primary() -> None:
         ("/dev/drbd0", False, []),
     ]
     assert (state.facts.fresh, state.facts.generation) == (False, "9C1F6B2A7D3E4F50")
+
+
+def read_live(answers: Mapping[str, str]) -> Live:
+    host = topology().host(PROD)
+    commands = LIVE.probes(topology(), host)
+    unit = "LoadState=loaded\nActiveState=active\nSubState=exited\n"
+    done = [Completed(one.name, one.argv, 0, answers.get(one.name, unit), "", 0.1) for one in commands]
+    return LIVE.read(topology(), host, Outputs(PROD, done, commands))
+
+
+def test_how_a_replica_is_doing_is_a_part_of_all_that_is_seen_of_it() -> None:
+    basics = "loaded||8.4.11\nsource||/dev/other\nsource||/dev/drbd0\n"
+    live, all_of_it = read_live({**WHOLE, facts.BASIC_PROBE: basics}), read(WHOLE)
+    assert isinstance(all_of_it, Live)
+    assert LIVE.name == DRBD.name, "a check that asks for the one takes the other"
+    assert (live.resource, live.doubt, live.sentence) == (all_of_it.resource, "", all_of_it.sentence)
+    assert (live.mounted, live.facts.version, live.storage.is_active) == (True, "8.4.11", True)
+    asked = {command.name: command for command in DRBD.probes(topology(), topology().host(PROD))}
+    common = [command for command in LIVE.probes(topology(), topology().host(PROD)) if command.name in asked]
+    assert len(common) == 3
+    assert all(asked[command.name] == command for command in common)
+
+
+@pytest.mark.parametrize(("mount", "source"), [("/proc", "proc"), ("/nowhere", "")])
+def test_what_is_mounted_is_read_on_a_real_machine(mount: str, source: str) -> None:
+    probe = facts.basic_probe(replace(replication_of(topology()), mount=mount))
+    ran = subprocess.run(probe.argv, capture_output=True, text=True, check=False)
+    done = Completed(probe.name, probe.argv, ran.returncode, ran.stdout, ran.stderr, 0.1)
+    assert facts.read_basics(Outputs(PROD, [done], [probe])).on_mount == source
 
 
 def test_two_forms_that_differ_are_a_doubt_and_not_a_guess() -> None:

@@ -13,7 +13,7 @@ import pytest
 from dockyard.change import Change, Plan, Run
 from dockyard.errors import NotObserved
 from dockyard.observe import Observed
-from dockyard.runbook import Converge, Gate, Wait
+from dockyard.runbook import Confirm, Converge, Wait
 from runbooks.failover import planned
 from tasks.drbd import places, switch
 from tasks.drbd.replica import ReplicaState
@@ -126,7 +126,7 @@ class Pair:
         elif change.title == f"start {places.STORAGE}":
             assert self.machines[host].storage != "waiting"
             self.machines[host].storage = "waiting"
-        else:
+        elif not change.title.startswith("wait "):
             verb, name = change.title.split()
             assert verb == "stop" or self.machines[host].mounted, f"{name} starts without its storage"
             self.machines[host].units[name] = {"start": "active", "stop": "inactive"}[verb]
@@ -167,24 +167,30 @@ class Stopped(Exception):
 
 
 def walk(pair: Pair, to: str, budget: float = float("inf")) -> int:
-    """Walk the real steps of the runbook, at most ``budget`` single changes; returns how many there were."""
-    done = 0
+    """Walk the real steps of the runbook, at most ``budget`` single changes; returns how many there were.
+
+    A step that may take what was seen before does so always: only hosts that were changed are looked at again.
+    """
+    done, seen = 0, Observed()
     for step in planned(to):
         pair.settle()
+        assert not isinstance(step, Confirm)
+        seen = seen if step.stale_s else pair.seen()
         if isinstance(step, Converge):
-            for host, change in single(step.plan(CLUSTER, pair.seen())):
+            plan = step.plan(CLUSTER, seen)
+            for host, change in single(plan):
                 if done >= budget:
                     raise CutOff(step.title)
                 pair.carry_out(host, change)
                 pair.settle()
                 done += 1
-            left = titles(step.plan(CLUSTER, pair.seen()))
+            seen = seen.merged(Observed({host: pair.seen().states[host] for host in plan}))
+            left = titles(step.plan(CLUSTER, seen))
             assert left == {}, f"{step.title}: {left} did not last"
-        else:
-            assert isinstance(step, Gate | Wait)
-            findings = step.check(CLUSTER, pair.seen())
-            if findings:
-                raise Stopped(f"{step.title}: {findings}")
+        elif isinstance(step, Wait) and step.check(CLUSTER, seen):
+            seen = pair.seen()
+        if not isinstance(step, Converge) and (findings := step.check(CLUSTER, seen)):
+            raise Stopped(f"{step.title}: {findings}")
     return done
 
 

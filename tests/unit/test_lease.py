@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from dockyard.lease import _RELEASE, _RENEW, _TAKE, Holder, _this_process
+from dockyard.errors import StepFailed
+from dockyard.lease import _RELEASE, _RENEW, _TAKE, RENEW_EVERY_S, Holder, Lease, _this_process
+from tests.unit.conftest import LocalCluster
 
 REFUSAL = """\
 now=1000
@@ -100,3 +102,40 @@ def test_a_torn_lease_blocks_nobody(tmp_path: Path) -> None:
     (tmp_path / "lib").mkdir()
     (tmp_path / "lib" / "lease").write_text("run=\nexpires=soon\n")
     assert arbitrator(tmp_path, "take", "one") == ""
+
+
+class Asked(Lease):
+    """A lease whose arbitrator is a list of answers: ``""`` grants."""
+
+    def answers(self, *said: str) -> Asked:
+        self.said = list(said)
+        return self
+
+    def _ask(self, script: str) -> str:
+        return self.said.pop(0)
+
+    def age(self, seconds: float) -> None:
+        self._granted_at -= seconds
+
+
+@pytest.fixture
+def asked(cluster: LocalCluster) -> Asked:
+    return Asked(cluster.nornir, "dock-load", "test")
+
+
+def test_a_lease_that_was_just_granted_is_not_asked_for_again(asked: Asked) -> None:
+    with asked.answers("", "", "", ""):
+        asked.hold()
+        assert len(asked.said) == 3
+        asked.age(RENEW_EVERY_S)
+        asked.hold()
+        asked.hold()
+        assert len(asked.said) == 2
+
+
+def test_a_lease_that_was_lost_stays_lost(asked: Asked) -> None:
+    with asked.answers("", "somebody else took it", "", ""):
+        asked.age(RENEW_EVERY_S)
+        for _ in range(2):
+            with pytest.raises(StepFailed, match="lost to another run"):
+                asked.hold()

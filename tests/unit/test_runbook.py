@@ -240,6 +240,47 @@ def test_waiting_ends_when_the_state_comes_or_the_time_is_over(motd: Motd, run: 
         run(Wait("They never come", motd.check, [motd.domain], timeout_s=0.05, every_s=0.01))
 
 
+def test_a_step_may_take_what_was_just_seen_and_what_its_own_change_showed(motd: Motd, run: Runner) -> None:
+    seen_after = Gate("The names are right", motd.check, [motd.domain], stale_s=60)
+    run(Converge("Write", motd.plan, [motd.domain]), seen_after, yes=True)
+    assert set(run.cluster.execs().values()) == {2}
+    run(seen_after)
+    assert set(run.cluster.execs().values()) == {3}, "the first step of a run looks in any case"
+    run(seen_after, Gate("They still are", motd.check, [motd.domain]))
+    assert set(run.cluster.execs().values()) == {5}
+
+
+def test_what_is_too_old_or_was_asked_otherwise_is_looked_at_again(motd: Motd, run: Runner) -> None:
+    shorter = Domain(motd.domain.name, motd.probes, motd.read)
+    steps = [Gate("Look", lambda _t, _o: [], [domain], stale_s=60) for domain in (motd.domain, shorter, motd.domain)]
+    run(*steps, Gate("Look once more", lambda _t, _o: [], [motd.domain], stale_s=1e-9))
+    assert set(run.cluster.execs().values()) == {4}
+
+
+def test_who_could_not_be_read_is_asked_again(motd: Motd, run: Runner) -> None:
+    def read(_: Topology, host: Host, __: Outputs) -> FileState:
+        raise ParseError("motd", 1, host.name, "")
+
+    look = Gate("Look", lambda _t, _o: [], [Domain("motd", motd.probes, read)], stale_s=60)
+    run(look, look)
+    assert set(run.cluster.execs().values()) == {2}
+
+
+def test_a_wait_looks_again_each_time(motd: Motd, run: Runner) -> None:
+    look = Gate("Look", lambda _t, _o: [], [motd.domain])
+    with pytest.raises(StepFailed):
+        run(look, Wait("They come", motd.check, [motd.domain], timeout_s=0.3, every_s=0.01, stale_s=60))
+    assert run.cluster.execs()["dock-load"] > 2
+
+
+def test_nobody_waits_long_for_what_limit_kept_back(motd: Motd, run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dockyard.runbook.KEPT_BACK_S", 0.05)
+    wait = Wait("They come", motd.check, [motd.domain], timeout_s=7 * 86400, every_s=0.01)
+    with pytest.raises(StepFailed):
+        run(converge(motd), wait, limit=frozenset({"dock-prod"}), yes=True)
+    assert "--limit kept back what is to be done on dock-load, dock-mirror" in run.out.getvalue()
+
+
 def test_a_tool_that_fails_is_no_empty_state(motd: Motd, run: Runner) -> None:
     def read(_: Topology, host: Host, outputs: Outputs) -> FileState:
         return FileState(path=host.name, content=outputs.text("broken"))
