@@ -15,7 +15,7 @@ from dockyard.change import Change, Plan, Run, UnitState, filled, unit_probe
 from dockyard.findings import Cause, Finding
 from dockyard.observe import Domain, Observed
 from dockyard.remote import Command, Outputs
-from dockyard.topology import Host, Topology
+from dockyard.topology import Host, Replication, Topology
 from dockyard.unseen import unseen
 from tasks.drbd import places
 from tasks.drbd.checks import check_connected, finding, seen_replicas, service
@@ -104,9 +104,14 @@ def plan_token(topology: Topology, observed: Observed, *, to: str) -> Plan:
     wanted = record.generation + 1
     if record.writer == to or not state.mounted or observed.of(USERS, record.writer).token == wanted:
         return {}
-    path = f"{replication_of(topology).mount}/{TOKEN}"
-    argv = ("sh", "-c", 'printf "%s\\n" "$2" >"$1" && sync "$1"', "token", path, str(wanted))
-    return {record.writer: [Run(title=f"write the token {wanted} into {path}", argv=argv)]}
+    return {record.writer: [write_token(replication_of(topology), wanted)]}
+
+
+def write_token(replication: Replication, generation: int) -> Change:
+    """Write a generation into the storage, down to the disk."""
+    path = f"{replication.mount}/{TOKEN}"
+    argv = ("sh", "-c", 'printf "%s\\n" "$2" >"$1" && sync "$1"', "token", path, str(generation))
+    return Run(title=f"write the token {generation} into {path}", argv=argv)
 
 
 def plan_stop(topology: Topology, observed: Observed, *, to: str) -> Plan:
@@ -120,17 +125,19 @@ def _stops(observed: Observed, host: str) -> list[Change]:
     return [Run(title=f"stop {name}", argv=("systemctl", "stop", "--", name), timeout_s=300) for name in running]
 
 
+DEMOTE: Change = Run(
+    title="unmount and demote",
+    argv=("sh", "-c", f"systemctl stop {places.STORAGE} && {places.GUARD} down"),
+    timeout_s=180,
+)
+
+
 def plan_demote(topology: Topology, observed: Observed, *, to: str) -> Plan:
     """Unmount and demote everywhere but on the new writer. What still holds the storage open makes this fail."""
-    stop = Run(
-        title="unmount and demote",
-        argv=("sh", "-c", f"systemctl stop {places.STORAGE} && {places.GUARD} down"),
-        timeout_s=180,
-    )
     states = {host: observed.of(LIVE, host) for host in _others(topology, to)}
     still = {host for host, state in states.items() if state.storage.active not in {"inactive", "failed"}}
     busy = [host for host, state in states.items() if state.primary or state.mounted or host in still]
-    return {host: [stop] for host in busy}
+    return {host: [DEMOTE] for host in busy}
 
 
 def check_all_sent(topology: Topology, observed: Observed) -> list[Finding]:
@@ -152,18 +159,20 @@ def plan_new_writer(topology: Topology, observed: Observed, *, to: str, since: s
     return {topology.cluster.arbitrator: [change]}
 
 
-_MOUNTED = 'n=0; until mountpoint -q -- "$1" || [ $((n += 1)) -gt 50 ]; do sleep 0.2; done'
-
-
 def plan_promote(topology: Topology, observed: Observed, *, to: str) -> Plan:
     """Let the new writer promote itself and mount; it does so only when the other side is Secondary and UpToDate.
 
     That takes a second, as a rule: it is waited for on the host. Whether it was done `check_promoted` says.
     """
     start = start_storage(observed.of(LIVE, to))
-    mount = replication_of(topology).mount
-    wait = Run(title=f"wait a moment for {mount}", argv=("sh", "-c", _MOUNTED, "wait", mount))
-    return filled({to: [*start, wait] if start else []})
+    return filled({to: [*start, wait_for_mount(replication_of(topology))] if start else []})
+
+
+def wait_for_mount(replication: Replication) -> Change:
+    """Wait ten seconds at most; it succeeds in any case."""
+    script = 'n=0; until mountpoint -q -- "$1" || [ $((n += 1)) -gt 50 ]; do sleep 0.2; done'
+    argv = ("sh", "-c", script, "wait", replication.mount)
+    return Run(title=f"wait a moment for {replication.mount}", argv=argv)
 
 
 def check_promoted(_topology: Topology, observed: Observed, *, to: str) -> list[Finding]:

@@ -184,7 +184,7 @@ def walk(pair: Pair, to: str, budget: float = float("inf")) -> int:
                 pair.carry_out(host, change)
                 pair.settle()
                 done += 1
-            seen = seen.merged(Observed({host: pair.seen().states[host] for host in plan}))
+            seen = seen.merged(read_again(pair, step, plan))
             left = titles(step.plan(CLUSTER, seen))
             assert left == {}, f"{step.title}: {left} did not last"
         elif isinstance(step, Wait) and step.check(CLUSTER, seen):
@@ -192,6 +192,15 @@ def walk(pair: Pair, to: str, budget: float = float("inf")) -> int:
         if not isinstance(step, Converge) and (findings := step.check(CLUSTER, seen)):
             raise Stopped(f"{step.title}: {findings}")
     return done
+
+
+def read_again(pair: Pair, step: Converge, plan: Plan) -> Observed:
+    """What the exec that changed these hosts says at its end, of what the step sees."""
+    domains = {domain.name for domain in step.sees}
+    states = {host: pair.seen().states[host] for host in plan}
+    return Observed(
+        {host: {name: one for name, one in state.items() if name in domains} for host, state in states.items()}
+    )
 
 
 def come(pair: Pair, to: str) -> None:
