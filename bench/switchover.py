@@ -28,7 +28,7 @@ from lab.machines import spec_of  # noqa: E402
 from lab.paths import LabPaths  # noqa: E402
 from lab.ssh import ssh_arguments  # noqa: E402
 from tasks.drbd import other_of, places  # noqa: E402
-from tasks.drbd.switch import DEMOTE, TOKEN, wait_for_mount, write_token  # noqa: E402
+from tasks.drbd.switch import DEMOTE, wait_for_mount, write_token  # noqa: E402
 from tasks.drbd.writer import Record, now, read_record, write_record  # noqa: E402
 
 GOAL = 1.3
@@ -59,7 +59,7 @@ def script(to: str, record: Record, folder: Path) -> str:
     assert replication
     old, judge = other_of(topology, to), topology.cluster.arbitrator
     new = Record(writer=to, generation=record.generation + 1, since=now())
-    name, token = replication.resource, f"{replication.mount}/{TOKEN}"
+    name, token = replication.resource, f"{replication.mount}/{places.TOKEN}"
     in_sync = f'drbdadm status {name}; [ "$(drbdadm dstate {name})" = UpToDate/UpToDate ]'
     lines = [
         (judge, f"cat {places.WRITER}"),

@@ -91,7 +91,7 @@ def disaster(to: str) -> list[Step]:
         CONVERGE(f"Name {to} as the writer", partial(drbd.plan_new_writer_alone, to=to, since=since), together=True),
         CONVERGE(f"Promote and mount on {to}", partial(drbd.plan_promote_alone, to=to)),
         WAIT(f"{to} has the storage", partial(drbd.check_promoted, to=to), timeout_s=60, every_s=0.5),
-        CONVERGE(f"Start what uses the storage on {to}", partial(drbd.plan_start, to=to)),
+        CONVERGE(f"Mark the storage, and start what uses it on {to}", partial(drbd.plan_start_alone, to=to)),
     ]
 
 

@@ -7,7 +7,7 @@ is `switch`; `check_drbd` is what health asks.
 
 from tasks.drbd.checks import check_connected, check_drbd, in_use
 from tasks.drbd.config import SECRET, plan_config, plan_secret, plan_share_secret
-from tasks.drbd.disaster import check_gone, plan_new_writer_alone, plan_promote_alone, preflight
+from tasks.drbd.disaster import check_gone, plan_new_writer_alone, plan_promote_alone, plan_start_alone, preflight
 from tasks.drbd.replica import DRBD, LIVE, ROLES, ReplicaState, other_of
 from tasks.drbd.storage import (
     plan_file_system,
@@ -73,6 +73,7 @@ __all__ = [
     "plan_secret",
     "plan_share_secret",
     "plan_start",
+    "plan_start_alone",
     "plan_storage",
     "plan_tools",
     "plan_units",

@@ -1,12 +1,12 @@
 """The writer is gone: give the storage to the other replica, on evidence, when a person types what it may cost.
 
 Order: `check_gone`, the page of `preflight`, `check_gone` again (minutes may have passed), `plan_new_writer_alone`,
-`plan_promote_alone`, `check_promoted`, `plan_start`. DRBD is never forced: a copy that is not UpToDate stays Secondary.
+`plan_promote_alone`, `check_promoted`, `plan_start_alone`. DRBD is never forced: what is not UpToDate stays Secondary.
 """
 
 from __future__ import annotations
 
-from dockyard.change import Plan, Run
+from dockyard.change import Plan, Run, filled
 from dockyard.errors import Unreachable
 from dockyard.findings import Cause, Finding
 from dockyard.observe import Observed
@@ -17,7 +17,7 @@ from tasks.drbd import places, sizing
 from tasks.drbd.checks import finding
 from tasks.drbd.replica import LIVE, other_of, replication_of
 from tasks.drbd.state import Disk
-from tasks.drbd.switch import plan_promote
+from tasks.drbd.switch import USERS, plan_promote, plan_start, write_token
 from tasks.drbd.witness import WITNESS
 from tasks.drbd.writer import WRITER, Record, shown, write_record, writer_of
 
@@ -118,3 +118,11 @@ def plan_promote_alone(topology: Topology, observed: Observed, *, to: str) -> Pl
     promote = Run(title=f"promote {name} without the other replica", argv=("drbdadm", "primary", name))
     start = Run(title=f"start {places.STORAGE}", argv=("systemctl", "start", "--no-block", "--", places.STORAGE))
     return {to: [stop, promote, start]}
+
+
+def plan_start_alone(topology: Topology, observed: Observed, *, to: str) -> Plan:
+    """Mark what is here as the history that goes on, with the token of its generation, and start what uses it."""
+    generation = writer_of(topology, observed).generation
+    known = observed.of(USERS, to).token in {generation, generation + 1}
+    mark = [] if known else [write_token(replication_of(topology), generation)]
+    return filled({to: [*mark, *plan_start(topology, observed, to=to).get(to, ())]})

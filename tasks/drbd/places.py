@@ -36,6 +36,18 @@ def secret(replication: Replication) -> str:
     return f"{FOLDER}/{replication.resource}.secret"
 
 
-def files() -> list[str]:
-    """All files but the resource file that a replica may have of ours."""
-    return [GLOBAL, ADJUST, GUARD, unit_file(UP), unit_file(STORAGE)]
+DROP_IN = "dockyard-storage.conf"
+
+TOKEN = ".dockyard-token"
+"""In the storage: the generation of the record under which it was written."""
+
+
+def drop_in(unit: str) -> str:
+    """What ties a unit that uses the storage to its mount."""
+    return f"/etc/systemd/system/{unit}.d/{DROP_IN}"
+
+
+def files(replication: Replication) -> list[str]:
+    """All files but the resource file that a replica has of ours."""
+    ours = [GLOBAL, ADJUST, GUARD, unit_file(UP), unit_file(STORAGE)]
+    return [*ours, *map(drop_in, replication.units)]

@@ -49,6 +49,9 @@ _ASK_ADJUST = (
     + r"""[ -e {config} ] || exit 0
 drbdadm --dry-run adjust {name} 2>&1 | sed -E 's/(--shared-secret=)[^ ]*/\1(hidden)/'"""
 )
+_DROP_INS = "drop-ins of ours"
+_ASK_DROP_INS = f"""\
+for path in {places.drop_in("*")}; do [ ! -e "$path" ] || printf '%s\\n' "$path"; done"""
 _MASK = r's/^( *shared-secret ").*(";.*)/\1(hidden)\2/'
 
 
@@ -139,12 +142,14 @@ class Live:
 class ReplicaState(Live):
     """All that is seen of a host's replica: how it is doing, and how it was set up.
 
-    ``adjustments`` are the commands that drbdadm(8) would need to bring what runs in line with the file.
+    ``adjustments`` are the commands that drbdadm(8) would need to bring what runs in line with the file. ``drop_ins``
+    are the paths of all that tie a unit to the storage, also of units that the inventory no longer names.
     """
 
     facts: Facts
     adjustments: tuple[str, ...]
     files: Mapping[str, FileState]
+    drop_ins: tuple[str, ...]
     up: UnitState
 
     @property
@@ -182,7 +187,8 @@ def probes(topology: Topology, host: Host) -> Sequence[Command]:
         *_ASK_DRBD,
         Command(_ADJUST, ("sh", "-c", adjust)),
         _masked(config),
-        *(read_file(path) for path in places.files()),
+        *(read_file(path) for path in places.files(replication)),
+        Command(_DROP_INS, ("sh", "-c", _ASK_DROP_INS)),
         unit_probe(places.UP),
         unit_probe(places.STORAGE),
     ]
@@ -227,8 +233,9 @@ def read(topology: Topology, host: Host, outputs: Outputs) -> ReplicaState:
         adjustments=tuple(outputs.text(_ADJUST).splitlines()),
         files={
             config: replace(FileState.of(outputs, config), digest=""),
-            **{path: FileState.of(outputs, path) for path in places.files()},
+            **{path: FileState.of(outputs, path) for path in places.files(replication)},
         },
+        drop_ins=tuple(outputs.text(_DROP_INS).splitlines()),
         up=UnitState.of(outputs, places.UP),
         storage=UnitState.of(outputs, places.STORAGE),
         device=replication.device,

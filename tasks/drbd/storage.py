@@ -78,8 +78,14 @@ def _units(topology: Topology, state: ReplicaState, host: str, *, quorum: bool) 
         for path, (text, mode) in texts.items()
         for change in write_file(WriteFile(path=path, content=text, seen=state.files[path], mode=mode))
     ]
+    changes += [forget_drop_in(path) for path in state.drop_ins if path not in texts]
     reload = Run(title="let systemd read its units again", argv=("systemctl", "daemon-reload"))
     return [*changes, reload] if changes else []
+
+
+def forget_drop_in(path: str) -> Change:
+    """Let a unit go that the inventory no longer names among those that use the storage."""
+    return Run(title=f"remove {path}", argv=("rm", "-f", "--", path))
 
 
 def unit_texts(topology: Topology, *, quorum: bool, diskless: bool) -> dict[str, tuple[str, int]]:
@@ -96,6 +102,9 @@ def unit_texts(topology: Topology, *, quorum: bool, diskless: bool) -> dict[str,
         "up": places.UP,
         "interface": topology.cluster.wireguard.interface,
         "quorum": quorum,
+        "storage": places.STORAGE,
+        "token": places.TOKEN,
+        "units": replication.units[::-1],
     }
     up = {
         places.ADJUST: (render("drbd-adjust", **values), 0o755),
@@ -103,8 +112,14 @@ def unit_texts(topology: Topology, *, quorum: bool, diskless: bool) -> dict[str,
     }
     if diskless:
         return up
-    storage = render("dockyard-storage.service", **values), 0o644
-    return {**up, places.GUARD: (render("drbd-storage", **values), 0o755), places.unit_file(places.STORAGE): storage}
+    storage = {
+        places.GUARD: (render("drbd-storage", **values), 0o755),
+        places.unit_file(places.STORAGE): (render("dockyard-storage.service", **values), 0o644),
+    }
+    users = {
+        places.drop_in(unit): (render("storage-user.conf", unit=unit, **values), 0o644) for unit in replication.units
+    }
+    return {**up, **storage, **users}
 
 
 def plan_mount_point(topology: Topology, observed: Observed) -> Plan:

@@ -24,7 +24,6 @@ from tasks.drbd.state import Disk
 from tasks.drbd.storage import start_storage
 from tasks.drbd.writer import NOBODY, WRITER, Record, contradiction, find_out, shown, write_record, writer_of
 
-TOKEN = ".dockyard-token"
 _PROBE = "token"
 
 
@@ -38,7 +37,7 @@ class UsersState:
 
 def _probes(topology: Topology, _host: Host) -> Sequence[Command]:
     replication = replication_of(topology)
-    path = shlex.quote(f"{replication.mount}/{TOKEN}")
+    path = shlex.quote(f"{replication.mount}/{places.TOKEN}")
     read = f"[ ! -s {path} ] || cat {path}"
     return [Command(_PROBE, ("sh", "-c", read)), *(unit_probe(name) for name in replication.units)]
 
@@ -109,7 +108,7 @@ def plan_token(topology: Topology, observed: Observed, *, to: str) -> Plan:
 
 def write_token(replication: Replication, generation: int) -> Change:
     """Write a generation into the storage, down to the disk."""
-    path = f"{replication.mount}/{TOKEN}"
+    path = f"{replication.mount}/{places.TOKEN}"
     argv = ("sh", "-c", 'printf "%s\\n" "$2" >"$1" && sync "$1"', "token", path, str(generation))
     return Run(title=f"write the token {generation} into {path}", argv=argv)
 

@@ -52,7 +52,8 @@ def unit(name: str, active: str = "inactive", enabled: str = "enabled") -> UnitS
 def pristine(host: str, *, nine: bool = False) -> ReplicaState:
     """A host with drbd-utils, a module that is not loaded yet, and a bare disk of 10 GiB (none on the arbitrator)."""
     devices = (Device(path="/dev/vdb", size_bytes=10 * 2**30, signatures=frozenset()),) if host in PAIR else ()
-    paths = [places.config(replication_of(topology())), *places.files()]
+    replication = replication_of(topology(units=UNITS))
+    paths = [places.config(replication), *places.files(replication)]
     return ReplicaState(
         facts=Facts(
             hostname=host,
@@ -71,6 +72,7 @@ def pristine(host: str, *, nine: bool = False) -> ReplicaState:
         doubt="",
         adjustments=(),
         files={path: FileState(path=path, digest=ABSENT) for path in paths},
+        drop_ins=(),
         up=unit(places.UP, enabled=""),
         storage=unit(places.STORAGE, enabled=""),
         device="/dev/drbd0",

@@ -16,7 +16,21 @@ from tasks import drbd
 from tasks.drbd import places, witness
 from tasks.drbd.state import Disk, Link, Role
 from tasks.drbd.witness import WITNESS, Witness, read_witness
-from tests.unit.replicas import LOAD, MIRROR, PROD, SINCE, healthy, observed, records, resource, titles, topology, unit
+from tests.unit.replicas import (
+    LOAD,
+    MIRROR,
+    PROD,
+    SINCE,
+    UNITS,
+    healthy,
+    observed,
+    records,
+    resource,
+    titles,
+    topology,
+    unit,
+    users,
+)
 
 GONE = Unreachable(PROD, "no answer from 10.0.0.2 port 22 within 10 s")
 
@@ -102,6 +116,16 @@ def test_promotion_is_never_forced_and_not_repeated() -> None:
     states: dict[str, Any] = healthy(writer=MIRROR)
     done = replace(states[MIRROR], storage=unit(places.STORAGE, "active"))
     assert titles(drbd.plan_promote_alone(topology(), observed({**states, MIRROR: done}), to=MIRROR)) == {}
+
+
+@pytest.mark.parametrize(("token", "marks"), [(0, True), (1, True), (2, False), (3, False)])
+def test_what_goes_on_is_marked_before_anything_starts(token: int, marks: bool) -> None:
+    view = observed(healthy(writer=MIRROR), records(MIRROR, 2), {MIRROR: replace(users()[MIRROR], token=token)})
+    (changes,) = titles(drbd.plan_start_alone(topology(), view, to=MIRROR)).values()
+    assert changes == [
+        *(["write the token 2 into /srv/data/.dockyard-token"] if marks else []),
+        *(f"start {name}" for name in reversed(UNITS)),
+    ]
 
 
 PRINTED = "ping|dock-prod|1\nhandshake|dock-prod|900\nlost||870\nnow||1000\n"

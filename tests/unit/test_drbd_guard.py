@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from tasks.drbd import places, storage
-from tests.unit.replicas import PROD, topology
+from tests.unit.replicas import PROD, UNITS, topology
 
 STUBS = {
     "drbdadm": """\
@@ -22,6 +23,7 @@ esac""",
     "mountpoint": '[ -e "$S/mounted" ]',
     "mount": 'echo "mount $*" >>"$S/log"; [ ! -e "$S/broken" ] || exit 32; touch "$S/mounted"',
     "umount": 'echo "umount $*" >>"$S/log"; [ ! -e "$S/busy" ] || exit 32; rm "$S/mounted"',
+    "systemctl": 'echo "systemctl $*" >>"$S/log"',
     "uname": "echo dock-prod",
     "sleep": '[ -e "$S/again" ] || exec kill "$PPID"; mv "$S/again" "$S/role"',
 }
@@ -41,13 +43,14 @@ GOOD = {
 class Guard:
     """The rendered script in a folder of its own; a file for each thing that it may find."""
 
-    def __init__(self, folder: Path, nine: bool) -> None:
+    def __init__(self, folder: Path, nine: bool, units: Sequence[str] = ()) -> None:
         self.folder = folder
         for name, body in STUBS.items():
             (folder / "bin").mkdir(exist_ok=True)
             (folder / "bin" / name).write_text(f"#!/bin/sh\n{body}\n")
             (folder / "bin" / name).chmod(0o755)
-        text, _ = storage.unit_texts(topology(), quorum=nine, diskless=False)[places.GUARD]
+        text, _ = storage.unit_texts(topology(units=units), quorum=nine, diskless=False)[places.GUARD]
+        text = text.replace(f"$mount/{places.TOKEN}", f"{folder}/token")
         (folder / "guard").write_text(text.replace(places.WRITER, str(folder / "writer")))
         self.finds("writer", f"writer={PROD}\ngeneration=3\nsince=now")
         for name, said in GOOD[nine].items():
@@ -202,6 +205,42 @@ def test_down_of_a_resource_that_is_down_is_nothing(guard: Guard) -> None:
     guard.finds("role", None)
     assert guard("down").returncode == 0
     assert guard.changed == []
+
+
+STARTS = [f"systemctl start -- {unit}" for unit in reversed(UNITS)]
+
+
+@pytest.mark.parametrize(
+    ("generation", "token", "starts"),
+    [
+        (1, None, STARTS),
+        (1, "2", STARTS),
+        (3, "3", STARTS),
+        (3, "4", STARTS),
+        (3, None, []),
+        (3, "2", []),
+        (3, "5", []),
+        (3, "33", []),
+    ],
+)
+def test_what_uses_the_storage_starts_when_what_was_written_last_is_there(
+    tmp_path: Path, nine: bool, generation: int, token: str | None, starts: list[str]
+) -> None:
+    guard = Guard(tmp_path, nine, UNITS)
+    guard.finds("writer", f"writer={PROD}\ngeneration={generation}\nsince=now")
+    guard.finds("token", token)
+    up = guard("up")
+    assert up.returncode == 0
+    assert guard.changed == ["drbdadm primary data", "mount -t ext4 /dev/drbd0 /srv/data", *starts]
+    assert ("its units are not started" in up.stdout) == (not starts)
+
+
+def test_nothing_starts_without_the_mount(tmp_path: Path, nine: bool) -> None:
+    guard = Guard(tmp_path, nine, UNITS)
+    guard.finds("token", "3")
+    guard.finds("broken")
+    guard("up")
+    assert guard.changed == ["drbdadm primary data", "mount -t ext4 /dev/drbd0 /srv/data"]
 
 
 @pytest.mark.parametrize("words", [(), ("promote",), ("--force",)])

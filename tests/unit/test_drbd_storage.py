@@ -27,6 +27,7 @@ from tests.unit.replicas import (
     PAIR,
     PROD,
     SINCE,
+    UNITS,
     USED,
     argvs,
     destroyed,
@@ -107,6 +108,29 @@ def test_pristine_hosts_get_their_units_and_the_tie_breaker_nothing_to_promote()
 def test_a_boot_is_finished_although_a_replica_that_is_not_the_writer_waits_for_ever() -> None:
     text, _ = storage.unit_texts(topology(), quorum=False, diskless=False)[places.unit_file(places.STORAGE)]
     assert "Type=simple" in text.splitlines()
+
+
+def test_what_uses_the_storage_is_tied_to_its_mount() -> None:
+    cluster = topology(units=UNITS)
+    bare_units = {host: titles(drbd.plan_units(cluster, observed(bare())))[host] for host in PAIR}
+    for name in UNITS:
+        assert all(f"write {places.drop_in(name)}" in titled for titled in bare_units.values())
+        text, _ = storage.unit_texts(cluster, quorum=False, diskless=False)[places.drop_in(name)]
+        assert {"AssertPathIsMountPoint=/srv/data", f"After={places.STORAGE}", f"PartOf={places.STORAGE}"} <= set(
+            text.splitlines()
+        )
+    assert drbd.plan_units(cluster, observed(healthy(cluster))) == {}
+
+
+def test_a_unit_that_is_no_longer_named_is_let_go() -> None:
+    states = healthy(topology(units=UNITS))
+    once = {host: replace(state, drop_ins=tuple(map(places.drop_in, UNITS))) for host, state in states.items()}
+    fewer = topology(units=UNITS[:1])
+    plan = titles(drbd.plan_units(fewer, observed({**once, LOAD: states[LOAD]})))
+    for host in PAIR:
+        assert f"remove {places.drop_in(UNITS[1])}" in plan[host]
+        assert f"remove {places.drop_in(UNITS[0])}" not in plan[host]
+        assert plan[host][-1] == "let systemd read its units again"
 
 
 def test_the_mount_point_is_closed_where_it_is_open() -> None:

@@ -59,7 +59,8 @@ class Pair:
     """Two replicas with one content (the token), an arbitrator, and a line that is up or cut.
 
     Every effect of a command is here once more, as simple as it can be said: `drbd-storage up` of a unit that waits
-    promotes only a host that its record names, beside a Secondary, over a line that is up.
+    promotes only a host that its record names, beside a Secondary, over a line that is up, mounts, and starts what uses
+    the storage if the token is right.
     """
 
     machines: dict[str, Machine]
@@ -72,7 +73,6 @@ class Pair:
     def running(cls, writer: str = PROD, generation: int = 1) -> Pair:
         record = records(writer, generation)[LOAD]
         pair = cls({name: Machine(name, record=record) for name in PAIR}, record, token=generation)
-        pair.machines[writer].units = dict.fromkeys(UNITS, "active")
         pair.settle()
         return pair
 
@@ -84,6 +84,8 @@ class Pair:
                 machine.primary |= not other.primary
                 if machine.primary:
                     machine.mounted, machine.storage = True, "active"
+                    if machine.record.generation == 1 or 0 <= self.token - machine.record.generation <= 1:
+                        machine.units = dict.fromkeys(UNITS, "active")
         self.most_primaries = max(self.most_primaries, sum(one.primary for one in self.machines.values()))
 
     def seen(self) -> Observed:
@@ -118,7 +120,7 @@ class Pair:
         words = change.argv
         if places.WRITER in words:
             self._write(host, Record(writer=words[-3], generation=int(words[-2]), since=words[-1]))
-        elif switch.TOKEN in " ".join(words):
+        elif places.TOKEN in " ".join(words):
             assert self.machines[host].mounted
             self.token = int(words[-1])
         elif change.title == "unmount and demote":
