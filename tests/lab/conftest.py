@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import Any
 import pytest
 
 from lab import Lab
+from tests.lab import numbered
 
 ROOT = Path(__file__).parents[2]
 EVIDENCE = ROOT / "lab-evidence"
@@ -63,16 +66,18 @@ class Ran:
 
 @dataclass(frozen=True, slots=True)
 class Runbooks:
-    """Starts ``runbooks/NAME.py`` the way a person does."""
+    """Starts ``runbooks/NAME.py`` of the checkout ``root`` the way a person does; runs keep their ``state`` there."""
 
     state: Path
+    root: Path = ROOT
 
     def environment(self) -> dict[str, str]:
-        return {**os.environ, "DOCKYARD_INVENTORY": "lab", "XDG_STATE_HOME": str(self.state), "COLUMNS": "140"}
+        own = {"XDG_STATE_HOME": str(self.state), "PYTHONPATH": str(self.root)}
+        return {**os.environ, "DOCKYARD_INVENTORY": "lab", "COLUMNS": "140", **own}
 
     def start(self, name: str, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, str(ROOT / "runbooks" / f"{name}.py"), *arguments],
+            [sys.executable, str(self.root / "runbooks" / f"{name}.py"), *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -170,10 +175,47 @@ def inventory(tmp_path: Path) -> Path:
     return Path(shutil.copytree(ROOT / "lab" / "inventory", tmp_path / "inventory"))
 
 
+@pytest.fixture
+def with_writer(replicated: Lab, runbooks: Runbooks, inventory: Path) -> Path:
+    """An inventory whose storage is used by a unit that writes numbered records; it runs on the writer."""
+    replace_in(inventory / "defaults.yaml", "mount: /srv/data", f"mount: /srv/data\n      units: [{numbered.UNIT}]")
+    numbered.install(replicated)
+    runbooks.succeed("phase2_drbd", "--yes", "--only", "Write what happens at boot", "--inventory", str(inventory))
+    replicated["dock-prod"].succeed(f"systemctl start {numbered.UNIT}", sudo=True)
+    return inventory
+
+
 def replace_in(path: Path, old: str, new: str) -> None:
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new))
+
+
+def typed_at_a_terminal(runbooks: Runbooks, name: str, *arguments: str) -> tuple[int, str]:
+    """Run at a terminal, and type what the run asks for: the line before its prompt."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, str(runbooks.root / "runbooks" / f"{name}.py"), *arguments],
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=runbooks.environment(),
+    ) as process:
+        assert process.stdout is not None
+        shown = ""
+        while not shown.endswith("\n> ") and (character := process.stdout.read(1)):
+            shown += character
+        os.write(ours, shown.splitlines()[-2].encode() + b"\n")
+        shown += process.stdout.read()
+    os.close(ours)
+    os.close(theirs)
+    return process.returncode, shown
+
+
+def wait_until_healthy(runbooks: Runbooks, timeout_s: float = 120.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while (health := runbooks.run("health", "--json")).faults:
+        assert time.monotonic() < deadline, str(health)
 
 
 @pytest.hookimpl(wrapper=True)

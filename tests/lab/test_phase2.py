@@ -2,50 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import pty
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from lab import Lab
-from tests.lab.conftest import ROOT, Runbooks, replace_in
-
-PAIR = ("dock-prod", "dock-mirror")
-WRITE = r"""[Unit]
-Description=A writer that says only what is on the disk
-[Service]
-ExecStart=/usr/bin/python3 /usr/local/bin/numbered /srv/data/records /var/tmp/acknowledged
-[Install]
-WantedBy=multi-user.target
-"""
-NUMBERED = r"""
-import os, sys, time
-records, acknowledged = open(sys.argv[1], "a+"), open(sys.argv[2], "a")
-records.seek(0)
-number = sum(1 for _ in records)
-while True:
-    number += 1
-    records.write(f"{number}\n"); records.flush(); os.fsync(records.fileno())
-    acknowledged.write(f"{number}\n"); acknowledged.flush()
-    time.sleep(0.02)
-"""
-
-
-@pytest.fixture
-def with_writer(replicated: Lab, inventory: Path) -> Path:
-    """An inventory whose storage is used by a unit that writes numbered records; it is put on both machines."""
-    for host in PAIR:
-        machine = replicated[host]
-        machine.succeed(f"cat >/usr/local/bin/numbered <<'END'\n{NUMBERED}\nEND", sudo=True)
-        machine.succeed(
-            f"cat >/etc/systemd/system/numbered.service <<'END'\n{WRITE}END\nsystemctl daemon-reload", sudo=True
-        )
-    replace_in(inventory / "defaults.yaml", "mount: /srv/data", "mount: /srv/data\n      units: [numbered.service]")
-    return inventory
+from tests.lab.conftest import Runbooks, typed_at_a_terminal, wait_until_healthy
+from tests.lab.numbered import PAIR, acknowledged, records
 
 
 def test_a_dry_run_changes_nothing_and_hides_the_secret(meshed: Lab, runbooks: Runbooks) -> None:
@@ -80,24 +43,20 @@ def test_nobody_writes_on_the_other_side_or_under_the_mount_point(replicated: La
     mirror.fail("touch /srv/data/file", sudo=True)
 
 
+@pytest.mark.parametrize("times", [1, pytest.param(3, marks=pytest.mark.drill)])
 def test_a_switch_and_back_under_a_writer_loses_no_record(
-    replicated: Lab, runbooks: Runbooks, with_writer: Path
+    replicated: Lab, runbooks: Runbooks, with_writer: Path, times: int
 ) -> None:
-    replicated["dock-prod"].succeed("systemctl start numbered", sudo=True)
-    for source, target in (PAIR, PAIR[::-1]):
-        replicated[source].wait_until_succeeds("test -s /var/tmp/acknowledged", sudo=True)
+    for source, target in times * (PAIR, PAIR[::-1]):
         runbooks.succeed("failover", "--to", target, "--yes", "--inventory", str(with_writer))
-        acknowledged = replicated[source].succeed(
-            "tail -n 1 /var/tmp/acknowledged; rm /var/tmp/acknowledged", sudo=True
-        )
-        records = replicated[target].succeed("cat /srv/data/records", sudo=True).split()
-        assert [int(record) for record in records] == list(range(1, len(records) + 1))
-        assert int(acknowledged) <= len(records)
+        assert 0 < acknowledged(replicated[source]) <= records(replicated[target])
         replicated[target].succeed("systemctl is-active numbered")
         replicated[source].fail("mountpoint -q /srv/data")
     again = runbooks.succeed("failover", "--to", "dock-prod", "--yes", "--json", "--inventory", str(with_writer))
     assert again.changes == {}
-    replicated["dock-prod"].succeed("systemctl stop numbered", sudo=True)
+    replicated["dock-mirror"].fail("systemctl start numbered", sudo=True)
+    replicated["dock-prod"].succeed("systemctl stop dockyard-storage && ! systemctl is-active numbered", sudo=True)
+    runbooks.succeed("failover", "--to", "dock-prod", "--yes", "--inventory", str(with_writer))
     assert runbooks.succeed("health", "--json").faults == []
 
 
@@ -115,7 +74,7 @@ def test_after_a_power_cut_the_writer_waits_for_its_copy(replicated: Lab, runboo
     assert any("nobody is Primary" in fault for fault in health.faults), str(health)
     replicated.heal()
     prod.wait_until_succeeds("grep kept /srv/data/kept", timeout_s=400, sudo=True)
-    _wait_until_healthy(runbooks)
+    wait_until_healthy(runbooks)
 
 
 @pytest.mark.drill
@@ -129,7 +88,6 @@ def test_a_disaster_is_refused_while_the_writer_lives_and_then_needs_the_phrase(
     assert "dock-prod: is not gone: it answers this machine" in alive.stdout
     assert "dock-prod: is not gone: dock-load sees it" in alive.stdout
 
-    prod.succeed("systemctl start numbered", sudo=True)
     prod.wait_until_succeeds("test -s /var/tmp/acknowledged", sudo=True)
     prod.crash()
     mirror.wait_until_succeeds("! drbdadm cstate data | grep -q Connected", sudo=True)
@@ -137,10 +95,9 @@ def test_a_disaster_is_refused_while_the_writer_lives_and_then_needs_the_phrase(
     assert silent.exit_code == 4, str(silent)
     assert mirror.succeed("drbdadm role data", sudo=True).startswith("Secondary")
 
-    exit_code, shown = _typed_at_a_terminal(runbooks, "failover", "--to", "dock-mirror", "--disaster", "--yes", *where)
+    exit_code, shown = typed_at_a_terminal(runbooks, "failover", "--to", "dock-mirror", "--disaster", "--yes", *where)
     assert exit_code == 0, shown
-    records = [int(record) for record in mirror.succeed("cat /srv/data/records", sudo=True).split()]
-    assert records == list(range(1, len(records) + 1))
+    records(mirror)
     mirror.succeed("systemctl is-active numbered")
 
     prod.start()
@@ -148,34 +105,5 @@ def test_a_disaster_is_refused_while_the_writer_lives_and_then_needs_the_phrase(
     assert prod.succeed("drbdadm role data", sudo=True) == "Secondary/Primary\n"
     runbooks.succeed("phase2_drbd", "--yes", *where)
     runbooks.succeed("failover", "--to", "dock-prod", "--yes", *where)
-    prod.succeed("systemctl stop numbered", sudo=True)
-    records = [int(record) for record in prod.succeed("cat /srv/data/records", sudo=True).split()]
-    assert records == list(range(1, len(records) + 1))
-    _wait_until_healthy(runbooks)
-
-
-def _typed_at_a_terminal(runbooks: Runbooks, name: str, *arguments: str) -> tuple[int, str]:
-    """Run at a terminal, and type what the run asks for: the line before its prompt."""
-    ours, theirs = pty.openpty()
-    with subprocess.Popen(
-        [sys.executable, str(ROOT / "runbooks" / f"{name}.py"), *arguments],
-        stdin=theirs,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=runbooks.environment(),
-    ) as process:
-        assert process.stdout is not None
-        shown = ""
-        while not shown.endswith("\n> ") and (character := process.stdout.read(1)):
-            shown += character
-        os.write(ours, shown.splitlines()[-2].encode() + b"\n")
-        shown += process.stdout.read()
-    os.close(ours)
-    os.close(theirs)
-    return process.returncode, shown
-
-
-def _wait_until_healthy(runbooks: Runbooks, timeout_s: float = 120.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while (health := runbooks.run("health", "--json")).faults:
-        assert time.monotonic() < deadline, str(health)
+    records(prod)
+    wait_until_healthy(runbooks)
