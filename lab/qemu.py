@@ -49,7 +49,7 @@ class Disks:
 class Launch:
     """One start of one machine. Sockets and console live in `folder`, which is also QEMU's working directory.
 
-    With the name of a `checkpoint`, the machine goes on from there and does not boot.
+    With the name of a `checkpoint` the machine does not boot: it waits there, paused, for `Guest.go_on`.
     """
 
     spec: MachineSpec
@@ -89,7 +89,7 @@ def qemu_arguments(launch: Launch) -> list[str]:
         *("-chardev", "file,id=console,path=console.log,append=on", "-serial", "chardev:console"),
         *("-qmp", "unix:qmp.sock,server=on,wait=off"),
         *(("-incoming", "defer") if launch.memory is Memory.RESTORE else ()),
-        *(("-loadvm", launch.checkpoint) if launch.checkpoint else ()),
+        *(("-loadvm", launch.checkpoint, "-S") if launch.checkpoint else ()),
     ]
 
 

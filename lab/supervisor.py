@@ -110,7 +110,10 @@ class Supervisor:
                 raise LabError(f"nothing was saved as {name} since the last reset", advice=f"saved: {known}")
             self._kill_all()
             self.switch.change(lambda wire: wire.restore())
-            self._each(MACHINES, lambda spec: self._go_on_from(spec, name))
+            self._each(MACHINES, lambda spec: self._load(spec, name))
+            for guest in self._guests.values():
+                guest.go_on()  # at once, or those that wake first give up the connections to the others
+            self._each(MACHINES, self._welcome)
             say(f"back at {name}: " + ", ".join(spec.name for spec in MACHINES))
 
     def crash(self, host: str) -> None:
@@ -209,9 +212,11 @@ class Supervisor:
         guest.set_clock(timeout_s=RESTORE_TIMEOUT_S)
         self._wait_for(guest, "true", time.monotonic() + RESTORE_TIMEOUT_S)
 
-    def _go_on_from(self, spec: MachineSpec, name: str) -> None:
-        guest = self._launch(spec, Memory.PLAIN, checkpoint=name)
-        guest.go_on()
+    def _load(self, spec: MachineSpec, name: str) -> None:
+        self._launch(spec, Memory.PLAIN, checkpoint=name)
+
+    def _welcome(self, spec: MachineSpec) -> None:
+        guest = self._guests[spec.name]
         guest.set_clock(timeout_s=RESTORE_TIMEOUT_S)
         self._wait_for(guest, "true", time.monotonic() + RESTORE_TIMEOUT_S)
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from lab import Lab
+from lab import Lab, Machine
 from tests.lab import numbered
 
 ROOT = Path(__file__).parents[2]
@@ -147,7 +147,16 @@ def replicated(lab: Lab, runbooks: Runbooks, memory: Memory) -> Lab:
     if "phase2" not in memory.saved and "phase2" not in lab.status()["checkpoints"]:
         _at(lab, runbooks, memory, "phase1", "phase1_baseline")
     _at(lab, runbooks, memory, "phase2", "phase2_drbd")
+    _prove_connection(lab["dock-prod"])
     return lab
+
+
+def _prove_connection(writer: Machine) -> None:
+    """A block goes to the other replica and is acknowledged: who just woke up may know nothing of a peer that is gone."""
+    writer.succeed("date >/srv/data/.awake; sync /srv/data/.awake; rm /srv/data/.awake", sudo=True)
+    writer.wait_until_succeeds(
+        "grep -A 1 'cs:Connected .* ds:UpToDate/UpToDate' /proc/drbd | grep -q ' pe:0 .* ap:0 '", sudo=True
+    )
 
 
 def _at(lab: Lab, runbooks: Runbooks, memory: Memory, name: str, runbook: str) -> None:
