@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from rich.markup import escape
 from rich.table import Table
@@ -23,14 +23,8 @@ from dockyard.cli import guarded, parser
 from dockyard.report import Report
 from dockyard.topology import folder_of, load_inventory, read_topology
 from tasks.drbd import sizing
-from tasks.drbd.arbitration import Case, Verdict
 from tasks.drbd.failures import Setup, Version
-from tasks.drbd.others import shown
-from tasks.drbd.table import Doubles, Seat, doubles, power_back, seats, singles
-
-Row = dict[str, str]
-Letters = dict[tuple[str, str], str]
-"""What to type and what happens when all is back, by the letter that stands for both in the tables."""
+from tasks.drbd.sheet import Letters, Row, Sheet, sheet_of, short
 
 
 def main() -> int:
@@ -52,18 +46,14 @@ def _tables(arguments: argparse.Namespace, report: Report) -> int:
 
 def show(setup: Setup, report: Report) -> None:
     """All tables, each with its rows in full for JSON."""
-    alone = singles(setup)
-    pairs = doubles(setup, alone)
-    worse = [case for cases in pairs.worse.values() for case in cases]
-    first = list(power_back(setup))
-    letters = _letters([*(case.verdict for case in (*alone, *worse)), *(verdict for _, verdict in first)])
+    sheet = sheet_of(setup)
     _assumptions(setup, report)
-    _table(report, "one failure", [_single(case) for case in alone], letters)
-    _table(report, "two failures, where they mean more than each alone", [*_worse(pairs)], letters)
-    _folded(report, pairs)
-    _table(report, "after all power was lost at once, these are back", [_back(*one) for one in first], letters)
-    _letter_list(report, letters)
-    _seats(report, seats(setup, [*alone, *worse]))
+    _table(report, "one failure", sheet.alone, sheet.letters)
+    _table(report, "two failures, where they mean more than each alone", sheet.worse, sheet.letters)
+    _folded(report, sheet)
+    _table(report, "after all power was lost at once, these are back", sheet.back, sheet.letters)
+    _letter_list(report, sheet.letters)
+    _seats(report, sheet.seats)
 
 
 def _assumptions(setup: Setup, report: Report) -> None:
@@ -84,49 +74,13 @@ def _assumptions(setup: Setup, report: Report) -> None:
         )
 
 
-def _letters(verdicts: Iterable[Verdict]) -> Letters:
-    answers = dict.fromkeys((verdict.do, verdict.back) for verdict in verdicts)
-    return {answer: _letter(number) for number, answer in enumerate(answers)}
-
-
-def _letter(number: int) -> str:
-    """A to Z, then AA, AB and so on."""
-    before, last = divmod(number, 26)
-    return (_letter(before - 1) if before else "") + chr(ord("A") + last)
-
-
-def _single(case: Case) -> Row:
-    return {"failure": case.name, **_row(case.verdict), "besides": shown(case.facts)}
-
-
-def _worse(pairs: Doubles) -> list[Row]:
-    return [
-        {"failures": "\n".join(case.name for case in cases), **_row(verdict)} for verdict, cases in pairs.worse.items()
-    ]
-
-
-def _back(lit: str, verdict: Verdict) -> Row:
-    return {"on again": lit, **_row(verdict)}
-
-
-def _row(verdict: Verdict) -> Row:
-    return {
-        "storage": verdict.data,
-        "waits": verdict.waits,
-        "can be lost": verdict.lost,
-        "do": verdict.do,
-        "when all is back": verdict.back,
-    }
-
-
 def _table(report: Report, title: str, rows: Sequence[Row], letters: Letters) -> None:
     """Show ``rows`` with a letter for the two long columns; JSON gets them in full."""
     report.record(title, [_literal(row) for row in rows])
-    short = [{key: cell for key, cell in row.items() if key != "when all is back"} for row in rows]
-    table = Table(*(short[0] if short else ()), title=title, title_justify="left", show_lines=True)
-    for full, row in zip(rows, short, strict=True):
-        row["do"] = letters[full["do"], full["when all is back"]]
-        table.add_row(*row.values())
+    lines = short(rows, letters)
+    table = Table(*(lines[0] if lines else ()), title=title, title_justify="left", show_lines=True)
+    for line in lines:
+        table.add_row(*line.values())
     report.console.print(table, soft_wrap=False)
 
 
@@ -135,14 +89,14 @@ def _literal(row: Row) -> Row:
     return {key: escape(cell) for key, cell in row.items()}
 
 
-def _folded(report: Report, pairs: Doubles) -> None:
+def _folded(report: Report, sheet: Sheet) -> None:
     """The pairs that need no line of their own."""
     report.record(
-        "pairs that mean no more", [{"failure": one, "with": ", ".join(pairs.folded[one])} for one in pairs.folded]
+        "pairs that mean no more", [{"failure": one, "with": ", ".join(others)} for one, others in sheet.folded.items()]
     )
-    report.note(f"{pairs.count} pairs were run, in both orders. The others mean no more than the lines of their parts")
+    report.note(f"{sheet.count} pairs were run, in both orders. The others mean no more than the lines of their parts")
     report.note("together (an order that does has its line above). What decides for the storage stands first:")
-    for one, others in pairs.folded.items():
+    for one, others in sheet.folded.items():
         report.note(f"  {one}, with: {', '.join(others)}")
 
 
@@ -154,11 +108,9 @@ def _letter_list(report: Report, letters: Letters) -> None:
         report.note(f"   when all is back: {back}")
 
 
-def _seats(report: Report, found: Sequence[Seat]) -> None:
+def _seats(report: Report, found: Sequence[Row]) -> None:
     title = "what is different where you sit, and are cut off with your site"
-    rows = [
-        _literal({"failure": seat.case, "you are at": ", ".join(seat.sites), "then": seat.change}) for seat in found
-    ]
+    rows = [_literal(row) for row in found]
     report.record(title, rows)
     table = Table("failure", "you are at", "then", title=title, title_justify="left", show_lines=True)
     for row in rows:

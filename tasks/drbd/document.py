@@ -1,0 +1,125 @@
+"""The documents for the day without a laptop: the procedure in two languages, picture, addresses, arbitration table.
+
+Made of the inventory alone and of nothing that changes by itself, so that the same inventory gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+
+from dockyard.picture import picture
+from dockyard.rendering import render_document
+from dockyard.topology import Host, Ssh, Topology
+from dockyard.web_page import web_page
+from tasks.drbd import places
+from tasks.drbd.by_hand import ANY, Hands
+from tasks.drbd.failures import Setup, Version
+from tasks.drbd.replica import replication_of
+from tasks.drbd.sheet import Row, Sheet, sheet_of, short
+
+LANGUAGES = ("en", "de")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One host in the table of addresses; ``endpoint``, ``lan`` and ``disk`` are ``""`` where it has none."""
+
+    name: str
+    site: str
+    roles: str
+    login: str
+    sudo: str
+    address: str
+    endpoint: str
+    lan: str
+    disk: str
+
+
+def documents(topology: Topology, versions: Sequence[Version], options: str = "") -> dict[str, str]:
+    """All files by name. ``options`` follows the commands of the arbitration table, such as `` --inventory lab``.
+
+    Raises:
+        UsageError: the inventory describes no replication.
+    """
+    drawn = picture(topology)
+    table = arbitration(topology, versions, options)
+    files = {"topology.svg": f"{drawn}\n", "failures.md": table}
+    for language in LANGUAGES:
+        text = procedure(topology, versions, language)
+        files[f"failover.{language}.md"] = text
+        title = text.partition("\n")[0].removeprefix("# ")
+        files[f"index.{language}.html"] = web_page(title, f"{text}\n{table}", language=language, picture=drawn)
+    return files
+
+
+def procedure(topology: Topology, versions: Sequence[Version], language: str) -> str:
+    """What to type by hand, as Markdown."""
+    hands = Hands(topology=topology, versions=versions)
+    lines = [_line(host) for host in topology.hosts.values()]
+    key_hosts = {topology.cluster.arbitrator, *hands.pair}
+    return render_document(
+        f"failover.{language}.md",
+        name=topology.cluster.name,
+        digest=digest(topology),
+        topology=topology,
+        replication=replication_of(topology),
+        hands=hands,
+        old_hands=replace(hands, versions=(Version.V84,)) if Version.V84 in versions else None,
+        ways=(hands.pair, hands.pair[::-1]),
+        hosts=lines,
+        key_hosts=[line for line in lines if line.name in key_hosts],
+        any=ANY,
+        record=places.WRITER,
+        guard=places.GUARD,
+        storage=places.STORAGE,
+        up=places.UP,
+    )
+
+
+def arbitration(topology: Topology, versions: Sequence[Version], options: str = "") -> str:
+    """The table of runbooks/failures.py as Markdown, for each version."""
+    setups = [Setup.of(topology, version, options) for version in versions]
+    return render_document(
+        "failures.md",
+        name=topology.cluster.name,
+        digest=digest(topology),
+        sheets=[(setup, _lettered(sheet_of(setup))) for setup in setups],
+    )
+
+
+def _lettered(sheet: Sheet) -> Sheet:
+    def brief(rows: Sequence[Row]) -> Sequence[Row]:
+        return short(rows, sheet.letters)
+
+    return replace(sheet, alone=brief(sheet.alone), worse=brief(sheet.worse), back=brief(sheet.back))
+
+
+def digest(topology: Topology) -> str:
+    """Twelve letters that change with everything in the inventory but with where somebody keeps their keys."""
+    hosts = {name: replace(host, ssh=_public(host.ssh)) for name, host in topology.hosts.items()}
+    data = msgspec.json.encode(replace(topology, hosts=hosts), enc_hook=str, order="deterministic")
+    return hashlib.sha256(data).hexdigest()[:12]
+
+
+def _public(ssh: Ssh) -> Ssh:
+    return replace(ssh, key_file=None, known_hosts=Path(), sudo_password_file=None)
+
+
+def _line(host: Host) -> Line:
+    port = "" if host.port == 22 else f"-p {host.port} "
+    return Line(
+        name=host.name,
+        site=host.site,
+        roles=", ".join(sorted(host.roles)),
+        login=f"ssh {port}{host.username}@{host.hostname}",
+        sudo=host.ssh.sudo,
+        address=str(host.wireguard.address),
+        endpoint=host.wireguard.endpoint or "",
+        lan=host.wireguard.lan or "",
+        disk=host.drbd.disk if host.drbd else "",
+    )
