@@ -138,13 +138,17 @@ UNDO = (
 )
 
 
+QUICK = [(1, -1), (5, 2), (8, 1)]
 POINTS = [(1, -1), *((step, 1) for step in range(1, 11)), (5, 2), (8, 2)]
 """Steps, and how many lines of them the journal has: the title, then what was planned. (1, -1) is the start."""
 
 
-def test_killed_in_every_step_it_converges_when_it_is_run_again(meshed: Lab, runbooks: Runbooks) -> None:
+@pytest.mark.parametrize("points", [QUICK, pytest.param(POINTS, marks=pytest.mark.drill)], ids=["some", "all"])
+def test_killed_in_a_step_it_converges_when_it_is_run_again(
+    meshed: Lab, runbooks: Runbooks, points: list[tuple[int, int]]
+) -> None:
     on_all(meshed, UNDO)
-    for step, lines in POINTS:
+    for step, lines in points:
         assert killed_in(runbooks, step, lines), f"the run ended before line {lines} of step {step}"
         assert on_all(meshed, EMPTY) == dict.fromkeys(HOSTS, "")
         assert "0\n" not in on_all(meshed, "grep -c 'localhost' /etc/hosts || true").values()
