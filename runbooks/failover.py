@@ -70,7 +70,9 @@ def planned(to: str) -> list[Step]:
     return [
         Gate("Both replicas are up, connected and in sync", partial(drbd.check_ready, to=to), SEES, on=ON),
         CONVERGE("Write a token, stop what uses the storage, unmount, demote", partial(drbd.plan_let_go, to=to)),
-        Wait("Everything has arrived on the other side", drbd.check_all_sent, SEES, timeout_s=600, on=ON),
+        Wait(
+            "Everything has arrived on the other side", partial(drbd.check_all_sent, to=to), SEES, timeout_s=600, on=ON
+        ),
         CONVERGE(f"Name {to} as the writer", partial(drbd.plan_new_writer, to=to, since=since), sees=[drbd.WRITER]),
         CONVERGE("Tell the replicas who may write", drbd.plan_copies, sees=[drbd.WRITER], together=True),
         CONVERGE(f"Promote and mount on {to}", partial(drbd.plan_promote, to=to)),

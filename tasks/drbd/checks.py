@@ -17,15 +17,18 @@ from tasks.drbd.writer import WRITER, Record, contradiction, find_out, shown, wr
 STATES = Mapping[str, Live]
 
 
-def check_connected(topology: Topology, observed: Observed) -> list[Finding]:
-    """Both replicas are up and see each other; whether they hold the same data is another question."""
+def check_connected(topology: Topology, observed: Observed, *, leaving: str = "") -> list[Finding]:
+    """Both replicas are up and see each other; whether they hold the same data is another question.
+
+    The host ``leaving`` may have lost its disk: all that it writes lies on the other side then.
+    """
     states = seen_replicas(topology, observed)
     name = replication_of(topology).resource
     return [
         *unseen(observed, LIVE, Cause.DRBD),
         *_versions(topology, observed),
         *_doubts(name, states),
-        *_down(name, states),
+        *_down(name, {host: state for host, state in states.items() if host != leaving or not state.diskless}),
         *_apart(name, states),
     ]
 
@@ -101,14 +104,23 @@ def _two_writers(name: str, states: STATES) -> Iterator[Finding]:
 
 def _down(name: str, states: STATES) -> Iterator[Finding]:
     for host, state in states.items():
-        if not state.attached:
-            yield Finding(
-                cause=Cause.DRBD,
-                host=host,
-                fault=f"{name} has no disk here" if state.running else f"{name} is not up",
-                evidence=state.sentence,
-                advice=f"On {host}: journalctl -u dockyard-drbd; dmesg; then python runbooks/phase2_drbd.py",
-            )
+        if not state.running:
+            look = f"On {host}: journalctl -u dockyard-drbd; dmesg; then python runbooks/phase2_drbd.py"
+            yield finding(host, f"{name} is not up", state.sentence, look)
+        elif not state.attached:
+            yield finding(host, f"{name} has no disk here: {_served(state)}", state.sentence, _replace(host, state))
+
+
+def _served(state: Live) -> str:
+    """Who serves the data of a replica that lost its disk."""
+    if not state.connected:
+        return "the data cannot be reached from here"
+    return f"{state.other} holds the only copy" + (", and this Primary works over the line" if state.primary else "")
+
+
+def _replace(host: str, state: Live) -> str:
+    first = f"python runbooks/failover.py --to {state.other}; then r" if state.primary and state.connected else "R"
+    return f"{first}eplace the disk (on {host}: dmesg) and python runbooks/phase2_drbd.py: docs/drbd.md, A disk dies"
 
 
 def _apart(name: str, states: STATES) -> Iterator[Finding]:
@@ -144,7 +156,7 @@ def _disks(name: str, states: STATES) -> Iterator[Finding]:
                 evidence=state.sentence,
                 advice="Wait while it is being synchronised; else see docs/drbd.md",
             )
-        elif state.connected and state.out_of_sync_kib:
+        elif state.attached and state.connected and state.out_of_sync_kib and not state.only_copy:
             yield Finding(
                 cause=Cause.DRBD,
                 host=host,

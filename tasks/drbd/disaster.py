@@ -13,11 +13,11 @@ from dockyard.observe import Observed
 from dockyard.runbook import Page
 from dockyard.topology import Topology
 from dockyard.unseen import unseen
-from tasks.drbd import places, sizing
+from tasks.drbd import sizing
 from tasks.drbd.checks import finding
 from tasks.drbd.replica import LIVE, other_of, replication_of
 from tasks.drbd.state import Disk
-from tasks.drbd.switch import USERS, plan_promote, plan_start, write_token
+from tasks.drbd.switch import USERS, begin_promoted, plan_promote, plan_start, write_token
 from tasks.drbd.witness import WITNESS
 from tasks.drbd.writer import WRITER, Record, shown, write_record, writer_of
 
@@ -114,10 +114,8 @@ def plan_promote_alone(topology: Topology, observed: Observed, *, to: str) -> Pl
     if state.primary:
         return plan_promote(topology, observed, to=to)
     name = replication_of(topology).resource
-    stop = Run(title=f"stop {places.STORAGE}, which waits", argv=("systemctl", "stop", "--", places.STORAGE))
     promote = Run(title=f"promote {name} without the other replica", argv=("drbdadm", "primary", name))
-    start = Run(title=f"start {places.STORAGE}", argv=("systemctl", "start", "--no-block", "--", places.STORAGE))
-    return {to: [stop, promote, start]}
+    return {to: begin_promoted(promote)}
 
 
 def plan_start_alone(topology: Topology, observed: Observed, *, to: str) -> Plan:

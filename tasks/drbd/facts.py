@@ -51,15 +51,22 @@ done
 case $(lsattr -d {mount} 2>/dev/null) in ????i*) say immutable '' yes ;; esac
 """
 
-_BASIC_SCRIPT = r"""say() {{ printf '%s||%s\n' "$1" "$2"; }}
+SAY_MODULE = r"""
 if [ -r /sys/module/drbd/version ]; then
-  read -r version </sys/module/drbd/version && say loaded "$version"
+  read -r version </sys/module/drbd/version && printf 'loaded||%s\n' "$version"
 else
-  version=$(modinfo -F version drbd 2>/dev/null) && say available "$version"
+  version=$(modinfo -F version drbd 2>/dev/null) || version=
+  [ -z "$version" ] || printf 'available||%s\n' "$version"
 fi
-found=$(findmnt -n -r -o SOURCE --mountpoint {mount}) || [ $? = 1 ] || exit # 1: nothing is mounted there
-for source in $found; do say source "$source"; done
 """
+"""Prints the version of the kernel module that runs, else of the one that would be loaded; nothing without one."""
+
+_BASIC_SCRIPT = (
+    SAY_MODULE
+    + r"""found=$(findmnt -n -r -o SOURCE --mountpoint {mount}) || [ $? = 1 ] || exit # 1: nothing is mounted there
+for source in $found; do printf 'source||%s\n' "$source"; done
+"""
+)
 
 _SUPERBLOCK = r"""superblock() {
   at=0; [ "$2" = start ] || at=$(($(lsblk -b -d -n -o SIZE "$1") / 4096 - 1))

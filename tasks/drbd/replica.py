@@ -25,6 +25,7 @@ from tasks.drbd.state import Role as DrbdRole
 
 REPLICAS = (Role.DRBD_PRIMARY, Role.DRBD_SECONDARY)
 ROLES = (*REPLICAS, Role.ARBITRATOR)
+WITHOUT_DISK = frozenset({Disk.DISKLESS, Disk.FAILED, Disk.DETACHING})
 
 _TEXT = "drbdsetup status"
 _MACHINE = "drbdsetup for machines"
@@ -82,7 +83,12 @@ class Live:
 
     @property
     def attached(self) -> bool:
-        return self.disk not in {Disk.DISKLESS, Disk.FAILED, Disk.DETACHING}
+        return self.disk not in WITHOUT_DISK
+
+    @property
+    def diskless(self) -> bool:
+        """The resource is up without its disk, which broke or was detached: data is read and written over the line."""
+        return self.running and not self.attached
 
     @property
     def role(self) -> DrbdRole:
@@ -112,6 +118,11 @@ class Live:
     def towards(self) -> PeerVolume | None:
         """Our volume as it stands towards the other replica."""
         return self.peer.volumes[0] if self.peer and self.peer.volumes else None
+
+    @property
+    def only_copy(self) -> bool:
+        """The other replica has no disk, as this side sees it: what is out of sync is all that it will need again."""
+        return self.towards is not None and self.towards.disk in WITHOUT_DISK
 
     @property
     def connected(self) -> bool:

@@ -133,9 +133,13 @@ def plan_proof(topology: Topology, observed: Observed) -> Plan:
     """Read disks without any signature from end to end: only if both hold nothing but zeros is the first sync skipped.
 
     What was found is kept until the next boot and no longer: it must not be believed of a disk that was used since.
+    A new disk beside a copy that holds data is overwritten in any case, and not read before.
     """
     plan: dict[str, list[Change]] = {}
-    for host, state in _replicas(topology, observed).items():
+    states = _replicas(topology, observed)
+    if any(state.facts.generation and not state.facts.fresh for state in states.values()):
+        return {}
+    for host, state in states.items():
         device = _readable(host, state, _backing(topology.host(host)).disk)
         if not device.signatures and not state.attached and not state.facts.generation and not state.facts.proof:
             plan[host] = [_prove(device.path, device.size_bytes)]
@@ -187,7 +191,6 @@ def plan_up(topology: Topology, observed: Observed) -> Plan:
     """
     name = replication_of(topology).resource
     doomed = _overwritten(topology, observed)
-    adjust = Run(title=f"bring {name} in line with its file", argv=(places.ADJUST,))
     plan: dict[str, list[Change]] = {}
     for host in members(topology, observed):
         state = observed.of(DRBD, host)
@@ -201,16 +204,17 @@ def plan_up(topology: Topology, observed: Observed) -> Plan:
                 destroys=doomed.get(host, ""),
             )
         )
+        adjust = Run(title=f"bring {name} in line with its file", argv=(places.ADJUST,), destroys=doomed.get(host, ""))
         stale = [adjust] if state.up.is_active and state.adjustments else []
         plan[host] = [*start, *stale]
     return filled(plan)
 
 
 def _overwritten(topology: Topology, observed: Observed) -> dict[str, str]:
-    """The replicas, not up yet, that DRBD would overwrite as soon as they connect, with ``host:disk`` as it is lost."""
+    """The replicas that DRBD would overwrite as soon as they are attached and connected, with ``host:disk``."""
     states = _replicas(topology, observed)
     old = {host for host, state in states.items() if state.facts.generation and not state.facts.fresh}
-    new = {host: state for host, state in states.items() if state.facts.fresh and not state.running and old}
+    new = {host: state for host, state in states.items() if state.facts.fresh and not state.attached and old}
     return {host: _foreign(topology.host(host), state) for host, state in new.items()}
 
 

@@ -19,7 +19,7 @@ from dockyard.topology import Host, Replication, Topology
 from dockyard.unseen import unseen
 from tasks.drbd import places
 from tasks.drbd.checks import check_connected, finding, seen_replicas, service
-from tasks.drbd.replica import LIVE, carries_replica, replication_of
+from tasks.drbd.replica import LIVE, carries_replica, other_of, replication_of
 from tasks.drbd.state import Disk
 from tasks.drbd.storage import start_storage
 from tasks.drbd.writer import NOBODY, WRITER, Record, contradiction, find_out, shown, write_record, writer_of
@@ -52,10 +52,13 @@ USERS = Domain("users of the storage", _probes, _read, carries_replica)
 
 
 def check_ready(topology: Topology, observed: Observed, *, to: str) -> list[Finding]:
-    """Both replicas are connected, the new writer's disk is UpToDate, the record is sound, and all that was seen."""
+    """Both replicas are connected, the new writer's disk is UpToDate, the record is sound, and all that was seen.
+
+    The old writer may have lost its disk: what it writes goes to the new one's disk alone.
+    """
     state = observed.seen(LIVE).get(to)
     findings = [
-        *check_connected(topology, observed),
+        *check_connected(topology, observed, leaving=other_of(topology, to)),
         *unseen(observed, WRITER, Cause.DRBD),
         *_record(topology, observed, to),
     ]
@@ -139,11 +142,18 @@ def plan_demote(topology: Topology, observed: Observed, *, to: str) -> Plan:
     return {host: [DEMOTE] for host in busy}
 
 
-def check_all_sent(topology: Topology, observed: Observed) -> list[Finding]:
-    """Nothing is out of sync any more, as both sides say, and both disks are UpToDate."""
-    findings = check_connected(topology, observed)
+def check_all_sent(topology: Topology, observed: Observed, *, to: str) -> list[Finding]:
+    """Nothing is out of sync any more, as both sides say, and both disks are UpToDate.
+
+    If the old writer has no disk, ``to`` counts what that disk will need, and there is nothing to be sent: DRBD hands
+    all writes and then the end of the role over in one stream, and `plan_promote` looks at that role.
+    """
+    leaving = other_of(topology, to)
+    findings = check_connected(topology, observed, leaving=leaving)
     for host, state in seen_replicas(topology, observed).items():
-        if state.disk is not Disk.UP_TO_DATE or state.out_of_sync_kib:
+        if host == leaving and state.diskless:
+            continue
+        if state.disk is not Disk.UP_TO_DATE or (state.out_of_sync_kib and not state.only_copy):
             fault = f"not all has arrived: {state.out_of_sync_kib} KiB are out of sync"
             findings.append(finding(host, fault, state.sentence, "It is being sent; look at the line between the two"))
     return findings
@@ -162,9 +172,28 @@ def plan_promote(topology: Topology, observed: Observed, *, to: str) -> Plan:
     """Let the new writer promote itself and mount; it does so only when the other side is Secondary and UpToDate.
 
     That takes a second, as a rule: it is waited for on the host. Whether it was done `check_promoted` says.
+    Beside a replica that lost its disk DRBD 8.4 is promoted here, after both sides were seen, and never at boot.
     """
-    start = start_storage(observed.of(LIVE, to))
+    state, other = observed.of(LIVE, to), observed.seen(LIVE).get(other_of(topology, to))
+    name = replication_of(topology).resource
+    if other and other.diskless and not state.primary and not state.facts.is_9:
+        promote = Run(title=f"promote {name} beside a replica without a disk", argv=("sh", "-c", _BESIDE, "p", name))
+        return {to: [*begin_promoted(promote), wait_for_mount(replication_of(topology))]}
+    start = start_storage(state)
     return filled({to: [*start, wait_for_mount(replication_of(topology))] if start else []})
+
+
+_BESIDE = """\
+seen="$(drbdadm cstate "$1") $(drbdadm dstate "$1") $(drbdadm role "$1")"
+[ "$seen" = "Connected UpToDate/Diskless Secondary/Secondary" ] || { echo "it is now $seen" >&2; exit 75; }
+drbdadm primary "$1\""""
+
+
+def begin_promoted(promote: Change) -> list[Change]:
+    """Promote although `dockyard-storage.service` would wait on, and let it mount."""
+    stop = Run(title=f"stop {places.STORAGE}, which waits", argv=("systemctl", "stop", "--", places.STORAGE))
+    start = Run(title=f"start {places.STORAGE}", argv=("systemctl", "start", "--no-block", "--", places.STORAGE))
+    return [stop, promote, start]
 
 
 def wait_for_mount(replication: Replication) -> Change:

@@ -11,6 +11,7 @@ import pytest
 
 from dockyard.errors import ParseError, Unreachable
 from dockyard.findings import Cause, Finding
+from dockyard.observe import Observed
 from tasks import drbd
 from tasks.drbd import places, switch
 from tasks.drbd.replica import ReplicaState
@@ -19,6 +20,7 @@ from tests.unit.replicas import (
     HOSTS,
     LOAD,
     MIRROR,
+    OTHER,
     PAIR,
     PROD,
     healthy,
@@ -37,6 +39,10 @@ Break = Callable[[States], States]
 
 def check(states: States, record: Any = None) -> list[Finding]:
     return drbd.check_drbd(topology(), observed(states, record))
+
+
+def sent(seen: Observed, to: str = MIRROR) -> list[Finding]:
+    return drbd.check_all_sent(topology(), seen, to=to)
 
 
 def of(host: str, **parts: Any) -> Break:
@@ -62,7 +68,7 @@ def test_a_healthy_pair_has_no_findings(nine: bool, writer: str) -> None:
     seen = observed(healthy(nine=nine, writer=writer), records(writer, 2))
     assert drbd.check_drbd(topology(), seen) == []
     assert drbd.check_connected(topology(), seen) == []
-    assert drbd.check_all_sent(topology(), seen) == []
+    assert sent(seen, OTHER[writer]) == []
     assert drbd.in_use(topology(), seen) == list(PAIR)
 
 
@@ -207,7 +213,7 @@ def test_a_healthy_pair_is_ready() -> None:
 
 NOT_READY = {name: FAULTS[name] for name in (
     "two writers", "split brain, as 8.4 shows it", "the line is cut", "one side is down", "a Secondary without a disk",
-    "the Primary lost its disk", "two readings that differ", "two generations of DRBD",
+    "two readings that differ", "two generations of DRBD",
 )}  # fmt: skip
 
 
@@ -244,8 +250,42 @@ def test_a_writer_that_is_about_to_mount_is_waited_for() -> None:
 @pytest.mark.parametrize("host", PAIR)
 @pytest.mark.parametrize("parts", [{"out_of_sync_kib": 4}, {"disk": Disk.INCONSISTENT}, {"link": Link.CONNECTING}])
 def test_not_all_was_sent(host: str, parts: dict[str, Any]) -> None:
-    found = drbd.check_all_sent(topology(), observed(of(host, resource=resource(**parts))(healthy())))
+    found = sent(observed(of(host, resource=resource(**parts))(healthy())))
     assert {one.host for one in found} == {host}
+
+
+LOST = both(
+    of(PROD, resource=resource(Role.PRIMARY, Disk.DISKLESS)),
+    of(MIRROR, resource=resource(peer_role=Role.PRIMARY, peer_disk=Disk.DISKLESS, out_of_sync_kib=64)),
+)
+"""The Primary's disk died under a writer: what is written since counts as out of sync, and lies on the other side."""
+
+
+def test_a_writer_without_a_disk_is_named_once_with_what_to_do() -> None:
+    (found,) = check(LOST(healthy()))
+    assert (found.host, "dock-mirror holds the only copy" in found.fault) == (PROD, True)
+    assert found.advice.startswith("python runbooks/failover.py --to dock-mirror; then replace the disk")
+
+
+def test_a_writer_that_lost_its_disk_hands_over_and_gets_nothing_back() -> None:
+    seen = observed(LOST(healthy()))
+    assert ready(LOST(healthy())) == []
+    assert sent(seen) == []
+    assert [one.host for one in drbd.check_ready(topology(), seen, to=PROD)] == [PROD]
+    assert [one.host for one in drbd.check_connected(topology(), seen)] == [PROD], "phase 2 waits for the new disk"
+
+
+@pytest.mark.parametrize("disk", [Disk.INCONSISTENT, Disk.OUTDATED, Disk.DISKLESS])
+def test_a_writer_without_a_disk_hands_over_to_the_newest_data_only(disk: Disk) -> None:
+    beside = resource(disk=disk, peer_role=Role.PRIMARY, peer_disk=Disk.DISKLESS)
+    states = of(MIRROR, resource=beside)(LOST(healthy()))
+    assert {one.host for one in ready(states)} == {MIRROR}
+    assert {one.host for one in sent(observed(states))} == {MIRROR}
+
+
+def test_a_writer_without_a_disk_and_without_the_line_has_nothing_to_hand_over() -> None:
+    cut = of(PROD, resource=resource(Role.PRIMARY, Disk.DISKLESS, link=Link.CONNECTING))(LOST(healthy()))
+    assert {one.host for one in ready(cut)} == {PROD}
 
 
 @pytest.mark.parametrize(

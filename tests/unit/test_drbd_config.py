@@ -306,20 +306,26 @@ def test_the_usage_counter_is_off_and_all_else_stays(tmp_path: Path, before: str
 # --- tools
 
 
-def test_what_is_missing_is_installed_on_the_replicas() -> None:
-    seen: dict[str, dict[str, object]] = {host: {tools.TOOLS.name: frozenset()} for host in HOSTS}
-    seen[MIRROR] = {tools.TOOLS.name: frozenset({"drbdadm", "lsattr"})}
-    seen[LOAD] = {tools.TOOLS.name: frozenset({"drbdadm"})}
+@pytest.mark.parametrize(("module", "others"), [("8.4.11", {}), ("9.2.16", {LOAD: ["install drbd-utils"]})])
+def test_what_is_missing_is_installed_on_the_replicas_and_a_tie_breaker(module: str, others: dict[str, object]) -> None:
+    found = {PROD: set(), MIRROR: {"drbdadm", "lsattr"}, LOAD: {"drbdadm"}, "dock-edge": {"drbdadm"}}
+    seen: dict[str, dict[str, object]] = {
+        host: {tools.TOOLS.name: tools.Tools(missing=frozenset(missing), module=module)}
+        for host, missing in found.items()
+    }
     plan = drbd.plan_tools(topology(), replace(observed({}), states=seen))
-    assert titles(plan) == {MIRROR: ["install drbd-utils, e2fsprogs"]}
+    assert titles(plan) == {MIRROR: ["install drbd-utils, e2fsprogs"], **others}
     (command,) = plan[MIRROR][0].commands()
     assert command.argv[-2:] == ("drbd-utils", "e2fsprogs")
     for words in ("DEBIAN_FRONTEND=noninteractive", "apt-get install -q -y --no-install-recommends"):
         assert words in command.argv[2]
 
 
-def test_missing_tools_are_named() -> None:
+def test_missing_tools_are_named_without_a_module() -> None:
     (command,) = tools.TOOLS.probes(topology(), topology().host(PROD))
     argv = ["/bin/sh", *command.argv[1:]]
-    done = subprocess.run(argv, env={"PATH": "/nowhere"}, capture_output=True, text=True, check=False)
-    assert set(done.stdout.split()) == set(tools.PACKAGES)
+    done = subprocess.run(argv, env={"PATH": "/nowhere"}, capture_output=True, text=True, check=True)
+    completed = Completed(command.name, command.argv, 0, done.stdout, "", 0.1)
+    outputs = Outputs(PROD, [completed], [command], sent_at=0.0, received_at=0.0)
+    state = tools.TOOLS.read(topology(), topology().host(PROD), outputs)
+    assert state == tools.Tools(missing=frozenset(tools.PACKAGES), module="")

@@ -159,11 +159,16 @@ def test_bare_disks_are_read_from_end_to_end() -> None:
 
 @pytest.mark.parametrize(
     "parts",
-    [{"proof": "zeros"}, {"proof": "data"}, {"generation": JUST_CREATED}, {"generation": USED}],
+    [{"proof": "zeros"}, {"proof": "data"}, {"generation": JUST_CREATED}],
 )
 def test_a_disk_is_not_read_again(parts: dict[str, str]) -> None:
     states = {**bare(), PROD: with_facts(pristine(PROD), **parts)}
     assert list(drbd.plan_proof(topology(), observed(states))) == [MIRROR]
+
+
+def test_a_new_disk_beside_a_copy_that_holds_data_is_not_read() -> None:
+    states = {**bare(), PROD: with_facts(pristine(PROD), generation=USED)}
+    assert drbd.plan_proof(topology(), observed(states)) == {}
 
 
 def test_a_disk_with_a_signature_is_not_read() -> None:
@@ -253,6 +258,23 @@ def test_data_that_drbd_would_overwrite_as_soon_as_they_connect_must_be_named(ho
     assert destroyed(drbd.plan_up(cluster, observed(states))) == {f"{host}:/dev/vdb"}
     states[other] = with_facts(states[other], generation=JUST_CREATED)
     assert destroyed(drbd.plan_up(cluster, observed(states))) == set(), "both new: the first copy asks"
+
+
+@pytest.mark.parametrize(("host", "role"), [(PROD, Role.PRIMARY), (MIRROR, Role.SECONDARY)])
+def test_a_new_disk_under_a_replica_that_runs_without_one(host: str, role: Role) -> None:
+    """The way of LINBIT's guide: create-md, attach; what lies on the new disk must be named."""
+    states = healthy()
+    lost = with_device(with_facts(states[host], generation=""), "/dev/vdb", signatures=frozenset({"xfs"}))
+    attach = ("drbdsetup-84 attach 0 /dev/vdb /dev/vdb internal",)
+    states[host] = replace(lost, resource=resource(role, Disk.DISKLESS), adjustments=attach)
+    assert drbd.plan_proof(topology(), observed(states)) == {}
+    assert destroyed(drbd.plan_metadata(topology(), observed(states))) == {f"{host}:/dev/vdb"}
+    states[host] = with_device(
+        with_facts(states[host], generation=JUST_CREATED), "/dev/vdb", signatures=frozenset({"xfs"})
+    )
+    plan = drbd.plan_up(topology(), observed(states))
+    assert titles(plan) == {host: ["bring data in line with its file"]}
+    assert destroyed(plan) == {f"{host}:/dev/vdb"}
 
 
 # --- the first copy

@@ -17,7 +17,7 @@ from dockyard.runbook import Confirm, Converge, Wait
 from runbooks.failover import planned
 from tasks.drbd import places, switch
 from tasks.drbd.replica import ReplicaState
-from tasks.drbd.state import Link, Role
+from tasks.drbd.state import Disk, Link, Role
 from tasks.drbd.writer import Record
 from tests.unit.replicas import (
     LOAD,
@@ -44,9 +44,13 @@ BASE = healthy(CLUSTER)
 
 @dataclass
 class Machine:
-    """One replica: what is on its disk is what the pair agreed on last, as long as they are connected."""
+    """One replica: what is on its disk is what the pair agreed on last, as long as they are connected.
+
+    One whose disk is ``lost`` reads and writes over the line.
+    """
 
     name: str
+    lost: bool = False
     primary: bool = False
     mounted: bool = False
     storage: str = "waiting"
@@ -81,7 +85,7 @@ class Pair:
         for machine in self.machines.values():
             other = self.machines[OTHER[machine.name]]
             if machine.storage == "waiting" and machine.record.writer == machine.name and self.connected:
-                machine.primary |= not other.primary
+                machine.primary |= not other.primary and not other.lost and not machine.lost
                 if machine.primary:
                     machine.mounted, machine.storage = True, "active"
                     if machine.record.generation == 1 or 0 <= self.token - machine.record.generation <= 1:
@@ -107,13 +111,18 @@ class Pair:
             return Role.PRIMARY if one.primary else Role.SECONDARY
 
         link = Link.CONNECTED if self.connected else Link.CONNECTING
-        theirs = role(self.machines[OTHER[machine.name]]) if self.connected else Role.UNKNOWN
+        other = self.machines[OTHER[machine.name]]
+        theirs = role(other) if self.connected else Role.UNKNOWN
+        there = {"peer_disk": self._disk(other), "out_of_sync_kib": 4 * other.lost} if self.connected else {}
         seen = replace(
             state,
-            resource=resource(role(machine), link=link, peer_role=theirs),
+            resource=resource(role(machine), self._disk(machine), link=link, peer_role=theirs, **there),
             storage=unit(places.STORAGE, machine.storage),
         )
         return with_facts(seen, on_mount="/dev/drbd0" if machine.mounted else "", immutable=not machine.mounted)
+
+    def _disk(self, machine: Machine) -> Disk:
+        return Disk.DISKLESS if machine.lost else Disk.UP_TO_DATE
 
     def carry_out(self, host: str, change: Change) -> None:
         assert isinstance(change, Run)
@@ -125,6 +134,15 @@ class Pair:
             self.token = int(words[-1])
         elif change.title == "unmount and demote":
             self._down(self.machines[host])
+        elif change.title == f"stop {places.STORAGE}, which waits":
+            self.machines[host].storage = "inactive"
+        elif change.title == "promote data beside a replica without a disk":
+            other = self.machines[OTHER[host]]
+            assert self.connected
+            assert other.lost
+            assert not other.primary
+            assert self.machines[host].storage == "inactive", "it would promote and mount by itself"
+            self.machines[host].primary = True
         elif change.title == f"start {places.STORAGE}":
             assert self.machines[host].storage != "waiting"
             self.machines[host].storage = "waiting"
@@ -291,6 +309,31 @@ def test_a_replica_reboots_wherever_the_switch_was_cut_off(ways: tuple[str, str]
         pair.reboot(victim)
         come(pair, target)
         assert pair.has_moved(target), budget
+        assert pair.most_primaries == 1
+
+
+def test_a_writer_that_lost_its_disk_hands_over(ways: tuple[str, str]) -> None:
+    old, new = ways
+    pair = Pair.running(old, 2)
+    pair.machines[old].lost = True
+    walk(pair, new)
+    assert pair.has_moved(new)
+    assert walk(pair, new) == 0
+    with pytest.raises(Stopped, match="data has no disk here"):
+        walk(pair, old)
+
+
+def test_a_writer_that_lost_its_disk_hands_over_wherever_that_was_cut_off(ways: tuple[str, str]) -> None:
+    old, new = ways
+    whole = Pair.running(old, 2)
+    whole.machines[old].lost = True
+    for budget in range(walk(whole, new)):
+        pair = Pair.running(old, 2)
+        pair.machines[old].lost = True
+        with pytest.raises(CutOff):
+            walk(pair, new, budget)
+        walk(pair, new)
+        assert pair.has_moved(new), f"cut off after {budget}"
         assert pair.most_primaries == 1
 
 
