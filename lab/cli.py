@@ -66,9 +66,9 @@ def _progress(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _up(lab: Lab, _: argparse.Namespace) -> int:
+def _up(lab: Lab, options: argparse.Namespace) -> int:
     began = time.monotonic()
-    lab.up()
+    lab.up(options.modules)
     print(f"five machines ready after {time.monotonic() - began:.1f} s; try: python -m lab status")
     return 0
 
@@ -88,6 +88,7 @@ def _status(lab: Lab, options: argparse.Namespace) -> int:
         port = f"127.0.0.1:{machine['ssh_port']}"
         columns = f"{name:<12} {machine['site']:<5} {machine['state']:<8} {port:<16} {machine['cluster_address']:<11}"
         print(columns, machine["process_id"] or "-")
+    print("modules: " + (status["modules"] or "Debian's"))
     print("saved: " + (", ".join(status["checkpoints"]) or "nothing"))
     print("cuts: " + (", ".join(" x ".join(pair) for pair in status["cuts"]) or "none"))
     _print_wan(status["wan"])
@@ -201,6 +202,11 @@ def _parser() -> argparse.ArgumentParser:
         "up",
         _up,
         "start the lab: build image and snapshot if there are none, restore the machines, leave them running",
+    ).add_argument(
+        "--modules",
+        type=Path,
+        metavar="DIR",
+        help="kernel modules (*.ko, *.ko.xz) that take the place of Debian's, such as DRBD 9, and packages (*.deb)",
     )
     add("down", _down, "stop all machines; what they changed is thrown away")
     add("status", _status, "show machines, cuts and the WAN").add_argument(

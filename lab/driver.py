@@ -141,11 +141,15 @@ class Lab:
         """All machines by name."""
         return {spec.name: Machine(spec, self._control) for spec in MACHINES}
 
-    def up(self) -> None:
-        """Start the lab if none runs, boot machines that are off, and leave it running when this process ends."""
+    def up(self, modules: Path | None = None) -> None:
+        """Start the lab if none runs, boot machines that are off, and leave it running when this process ends.
+
+        Kernel modules in the folder `modules` take the place of Debian's.
+        """
+        given = {"modules": str(modules.resolve())} if modules else {}
         owner = None if self._control.running else start_owner(self.paths)
         try:
-            self._control.request("up", self._say)
+            self._control.request("up", self._say, **given)
         except BaseException:
             if owner:
                 owner.stop()

@@ -71,6 +71,7 @@ class Service:
             "process_id": os.getpid(),
             "since": self.since,
             "machines": machines,
+            "modules": self._supervisor.modules_folder,
             "checkpoints": self._supervisor.checkpoints,
             "cuts": cuts,
             "wan": self._table(),

@@ -19,6 +19,9 @@ from lab.image import Image
 from lab.machines import MACHINES, MachineSpec
 from lab.qemu import Accel, Disks, Launch, Memory, qemu_arguments
 
+WITH_MODULES = "-modules"
+PARTIAL = ".partial"
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
@@ -49,7 +52,9 @@ def disks_in(folder: Path, spec: MachineSpec) -> Disks:
     return Disks(folder / "root.qcow2", folder / "data.qcow2" if spec.data_disk_mib else None)
 
 
-def snapshot_key(image: Image, accel: Accel, version: str, processor: str, seeds: Sequence[bytes]) -> str:
+def snapshot_key(
+    image: Image, accel: Accel, version: str, processor: str, seeds: Sequence[bytes], modules: str = ""
+) -> str:
     """Return a hash over everything that a restored machine must have in common with the captured one."""
     digest = hashlib.sha256(f"{image.key}\0{accel}\0{version}\0{processor}".encode())
     nowhere = Path("/")
@@ -58,7 +63,8 @@ def snapshot_key(image: Image, accel: Accel, version: str, processor: str, seeds
         digest.update("\0".join(qemu_arguments(launch)).encode() + str(spec.data_disk_mib).encode())
     for seed in seeds:
         digest.update(hashlib.sha256(seed).digest())
-    return digest.hexdigest()[:16]
+    digest.update(modules.encode())
+    return digest.hexdigest()[:16] + (WITH_MODULES if modules else "")
 
 
 def make_fresh_disks(disks: Disks, spec: MachineSpec, image: Image) -> None:
@@ -76,9 +82,13 @@ def make_overlays(disks: Disks, base: Disks) -> None:
 
 
 def remove_other_snapshots(keep: Snapshot) -> None:
-    """Delete snapshots that no longer fit (a changed image or machine), and half-made ones."""
+    """Delete snapshots that no longer fit (a changed image or machine), and half-made ones.
+
+    One with and one without own modules may lie side by side.
+    """
+    kind = keep.folder.name.endswith(WITH_MODULES)
     for folder in keep.folder.parent.iterdir():
-        if folder != keep.folder:
+        if folder != keep.folder and folder.name.removesuffix(PARTIAL).endswith(WITH_MODULES) == kind:
             shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -46,10 +46,16 @@ def as_root(command: str, spec: MachineSpec, paths: LabPaths) -> tuple[str, byte
     return f"sudo -n sh -c '{quoted}'", b""
 
 
-def run(spec: MachineSpec, paths: LabPaths, command: str, *, sudo: bool = False, timeout_s: float = 60.0) -> Completed:
-    """Run a shell command line on a machine; raises MachineTimeout when it takes longer than `timeout_s`."""
-    line, given = as_root(command, spec, paths) if sudo else (command, b"")
-    argv = [*ssh_arguments(spec, paths), "--", line]
+def run(
+    spec: MachineSpec, paths: LabPaths, command: str, *, sudo: bool = False, given: bytes = b"", timeout_s: float = 60.0
+) -> Completed:
+    """Run a shell command line on a machine; raises MachineTimeout when it takes longer than `timeout_s`.
+
+    `given` is its standard input, and cannot go with `sudo`.
+    """
+    if sudo:
+        command, given = as_root(command, spec, paths)
+    argv = [*ssh_arguments(spec, paths), "--", command]
     try:
         done = subprocess.run(argv, input=given, capture_output=True, timeout=timeout_s, check=False)
     except subprocess.TimeoutExpired as error:

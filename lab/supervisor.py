@@ -10,16 +10,26 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 
 from lab.accel import choose_accel, processor, qemu_version
 from lab.errors import LabError, MachineTimeout
 from lab.guest import Guest
 from lab.image import Image, ensure_image
 from lab.machines import MACHINES, MachineSpec, spec_of
+from lab.modules import INCOMING, INSTALL, Modules, read_modules, release_of_kernel
 from lab.paths import LabPaths
 from lab.qemu import Accel, Launch, Memory
 from lab.seed import ensure_identity, seed_of
-from lab.snapshot import Snapshot, disks_in, make_fresh_disks, make_overlays, remove_other_snapshots, snapshot_key
+from lab.snapshot import (
+    PARTIAL,
+    Snapshot,
+    disks_in,
+    make_fresh_disks,
+    make_overlays,
+    remove_other_snapshots,
+    snapshot_key,
+)
 from lab.ssh import run
 from lab.switch import Switch
 
@@ -44,6 +54,8 @@ class Supervisor:
         self._checkpoints: set[str] = set()
         self._closing = False
         self._restored = False
+        self._modules = Modules({})
+        self._modules_folder = ""
         shutil.rmtree(paths.run, ignore_errors=True)
         for spec in MACHINES:
             (paths.run / spec.name).mkdir(parents=True)
@@ -52,17 +64,21 @@ class Supervisor:
         self.switch.start()
         threading.Thread(target=self._correct_drift, name="clocks", daemon=True).start()
 
-    def up(self, say: Say) -> None:
+    def up(self, say: Say, modules: str = "") -> None:
         """Restore all machines to the snapshot, which is made first when there is none.
 
-        Once that was done, boot those that are off, from their disks.
+        Once that was done, boot those that are off, from their disks. The kernel modules in the folder `modules` are
+        installed before the snapshot is taken. Raises LabError when the lab runs with others.
         """
         with self._turn:
+            if self._restored and modules not in {"", self._modules_folder}:
+                with_what = f"with {self._modules_folder}" if self._modules_folder else "with Debian's modules"
+                raise LabError(f"the lab runs {with_what}", advice="python -m lab down first")
             down = [spec for spec in MACHINES if not self._is_alive(spec.name)]
             if self._restored:
                 self._each(down, self._boot)
                 return
-            self._prepare(say)
+            self._prepare(say, modules)
             if not self._snapshot.complete:
                 self._capture_all(say)
             _require_ports(down)
@@ -170,21 +186,29 @@ class Supervisor:
         for guest in list(self._guests.values()):
             guest.kill()
 
-    def _prepare(self, say: Say) -> None:
+    @property
+    def modules_folder(self) -> str:
+        """Where the modules of these machines came from, ``""`` for Debian's own."""
+        return self._modules_folder
+
+    def _prepare(self, say: Say, modules: str) -> None:
         version = qemu_version()
         ensure_identity(self._paths)
         self._image: Image = ensure_image(self._paths, say)
+        if modules:
+            self._modules = read_modules(Path(modules), release_of_kernel(self._image.kernel.read_bytes()))
+            self._modules_folder = modules
         self._accel: Accel = choose_accel(self._image, version, self._paths, say)
         seeds = [seed_of(spec, self._paths) for spec in MACHINES]
         for spec, seed in zip(MACHINES, seeds, strict=True):
             (self._paths.identity / spec.name / "seed.tar").write_bytes(seed)
-        key = snapshot_key(self._image, self._accel, version, processor(), seeds)
+        key = snapshot_key(self._image, self._accel, version, processor(), seeds, self._modules.key)
         self._snapshot = Snapshot(self._paths.snapshots / key)
 
     def _capture_all(self, say: Say) -> None:
         self._paths.require_space(NEEDED_FREE_MIB, "the snapshot")
         _require_ports(MACHINES)
-        partial = Snapshot(self._snapshot.folder.with_suffix(".partial"))
+        partial = Snapshot(self._snapshot.folder.with_suffix(PARTIAL))
         shutil.rmtree(partial.folder, ignore_errors=True)
         say(f"booting five machines ({self._accel}) to take a snapshot of them (once; up to four minutes) ...")
         self._each(MACHINES, lambda spec: self._capture(spec, partial, say), at_once=_AT_ONCE)
@@ -197,10 +221,19 @@ class Supervisor:
         make_fresh_disks(target.disks(spec), spec, self._image)
         guest = self._launch(spec, Memory.CAPTURE, target)
         self._wait_for_boot(guest)
+        if self._modules.files:
+            self._install_modules(spec)
         booted = time.monotonic() - began
         guest.capture(target.state(spec))
         self._guests.pop(spec.name, None)
         say(f"{spec.name} booted in {booted:.0f} s")
+
+    def _install_modules(self, spec: MachineSpec) -> None:
+        unpack = f"mkdir {INCOMING} && tar -x -C {INCOMING} -f -"
+        sent = run(spec, self._paths, unpack, given=self._modules.archive)
+        done = run(spec, self._paths, INSTALL, sudo=True, timeout_s=BOOT_TIMEOUT_S) if sent.exit_code == 0 else sent
+        if done.exit_code != 0:
+            raise LabError(f"{spec.name}: the modules could not be installed: {(done.stderr or done.stdout).strip()}")
 
     def _restore(self, spec: MachineSpec) -> None:
         old = self._guests.pop(spec.name, None)

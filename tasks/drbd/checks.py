@@ -44,6 +44,7 @@ def check_drbd(topology: Topology, observed: Observed) -> list[Finding]:
         *_two_writers(name, states),
         *check_connected(topology, observed),
         *_disks(name, states),
+        *_votes(topology, name, states),
         *_role(topology, observed, states),
         *_mounts(replication, {host: state for host, state in observed.seen(DRBD).items() if host in states}),
     ]
@@ -164,6 +165,25 @@ def _disks(name: str, states: STATES) -> Iterator[Finding]:
                 evidence=state.sentence,
                 advice=f"Still on its way, else drbdadm disconnect {name}; drbdadm connect {name}",
             )
+
+
+def _votes(topology: Topology, name: str, states: STATES) -> Iterator[Finding]:
+    """With DRBD 9: who has no quorum, and a tie-breaker that is missing while all goes well without it."""
+    for host, state in states.items():
+        if state.quorum_lost:
+            effect = "all that is written fails" if state.primary else "nobody can be promoted here"
+            then = f"; then on {host}: systemctl restart dockyard-storage" if state.primary else ""
+            advice = f"Two of three must see each other: {state.other}, {topology.cluster.arbitrator}, the mesh{then}"
+            yield finding(host, f"{name} has no quorum here: {effect}", state.sentence, advice)
+    judge = topology.cluster.arbitrator
+    lonely = [host for host, state in states.items() if state.running and not state.sees(judge)]
+    if lonely and all(state.facts.is_9 for state in states.values()):
+        yield finding(
+            judge,
+            f"the tie-breaker of {name} is not connected to {' and '.join(lonely)}: one more failure stops the writer",
+            "; ".join(f"{host}: {states[host].sentence}" for host in lonely),
+            f"On {judge}: journalctl -u dockyard-drbd; drbdadm status {name}; then python runbooks/phase2_drbd.py",
+        )
 
 
 def _role(topology: Topology, observed: Observed, states: STATES) -> Iterator[Finding]:

@@ -56,6 +56,10 @@ def _unfit(topology: Topology, observed: Observed, to: str, gone: str) -> list[F
     if state.disk is not Disk.UP_TO_DATE:
         fault = f"its copy is {state.disk}: promoting it would bring back old or torn data"
         found.append(finding(to, fault, state.sentence, f"Bring {gone} back, or restore a backup"))
+    if state.quorum_lost:
+        judge = topology.cluster.arbitrator
+        advice = f"Bring {gone} or {judge} back; a host that has just booted needs the other replica (docs/failures.md)"
+        found.append(finding(to, "it has no quorum: DRBD refuses to promote it", state.sentence, advice))
     if record and record.writer not in {gone, to}:
         fault = f"the arbitrator names {shown(record)}"
         found.append(finding(to, fault, f"generation {record.generation}", "docs/drbd.md, Who may write"))

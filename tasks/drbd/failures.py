@@ -236,7 +236,7 @@ def may_promote_itself(setup: Setup, world: World) -> bool:
     host = world.record
     if host in world.off or host in world.outdated or world.primary:
         return False
-    return host in world.quorate if setup.version is Version.V9 else connected(setup, world)
+    return connected(setup, world)
 
 
 def reached(setup: Setup, world: World, controller: str | None) -> frozenset[str]:

@@ -20,7 +20,7 @@ from dockyard.topology import Host, Replication, Role, Topology
 from tasks.drbd import events, facts, places, status, status_json
 from tasks.drbd.facts import Basics, Facts
 from tasks.drbd.judgement import comparable
-from tasks.drbd.state import Disk, DrbdState, Link, Outcome, Peer, PeerVolume, Resource
+from tasks.drbd.state import Disk, DrbdState, Link, Outcome, Peer, PeerVolume, Resource, Said
 from tasks.drbd.state import Role as DrbdRole
 
 REPLICAS = (Role.DRBD_PRIMARY, Role.DRBD_SECONDARY)
@@ -114,10 +114,20 @@ class Live:
         peers = self.resource.peers if self.resource else ()
         return next((peer for peer in peers if peer.name in {self.other, "peer"}), None)
 
+    def sees(self, host: str) -> bool:
+        """Whether DRBD 9, which knows its peers by name, is connected to ``host``."""
+        peers = self.resource.peers if self.resource else ()
+        return any(peer.name == host and peer.connected for peer in peers)
+
     @property
     def towards(self) -> PeerVolume | None:
         """Our volume as it stands towards the other replica."""
         return self.peer.volumes[0] if self.peer and self.peer.volumes else None
+
+    @property
+    def quorum_lost(self) -> bool:
+        """DRBD 9 says that this host sees too few of the others: nothing is promoted, and a Primary's I/O fails."""
+        return self.resource is not None and any(volume.quorum is Said.NO for volume in self.resource.volumes)
 
     @property
     def only_copy(self) -> bool:

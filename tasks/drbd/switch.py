@@ -172,11 +172,11 @@ def plan_promote(topology: Topology, observed: Observed, *, to: str) -> Plan:
     """Let the new writer promote itself and mount; it does so only when the other side is Secondary and UpToDate.
 
     That takes a second, as a rule: it is waited for on the host. Whether it was done `check_promoted` says.
-    Beside a replica that lost its disk DRBD 8.4 is promoted here, after both sides were seen, and never at boot.
+    Beside a replica that lost its disk it is promoted here, after both sides were seen, and never at boot.
     """
     state, other = observed.of(LIVE, to), observed.seen(LIVE).get(other_of(topology, to))
     name = replication_of(topology).resource
-    if other and other.diskless and not state.primary and not state.facts.is_9:
+    if other and other.diskless and not state.primary:
         promote = Run(title=f"promote {name} beside a replica without a disk", argv=("sh", "-c", _BESIDE, "p", name))
         return {to: [*begin_promoted(promote), wait_for_mount(replication_of(topology))]}
     start = start_storage(state)
@@ -184,9 +184,11 @@ def plan_promote(topology: Topology, observed: Observed, *, to: str) -> Plan:
 
 
 _BESIDE = """\
-seen="$(drbdadm cstate "$1") $(drbdadm dstate "$1") $(drbdadm role "$1")"
-[ "$seen" = "Connected UpToDate/Diskless Secondary/Secondary" ] || { echo "it is now $seen" >&2; exit 75; }
+state=$(drbdadm status "$1") || exit
+says() { printf '%s\\n' "$state" | grep -v peer-client:yes | grep -q "$1"; }
+says '^ *disk:UpToDate' && says peer-disk:Diskless && ! says role:Primary || { printf '%s\\n' "$state" >&2; exit 75; }
 drbdadm primary "$1\""""
+"""Only while the other replica is connected, Secondary, and without a disk; a tie-breaker is not meant."""
 
 
 def begin_promoted(promote: Change) -> list[Change]:

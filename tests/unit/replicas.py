@@ -13,7 +13,7 @@ from dockyard.topology import Topology
 from tasks.drbd import DRBD, USERS, WRITER, config, places, storage
 from tasks.drbd.facts import JUST_CREATED, Device, Facts
 from tasks.drbd.replica import ReplicaState, replication_of
-from tasks.drbd.state import Disk, Link, Peer, PeerCounters, PeerVolume, Replication, Resource, Role, Volume
+from tasks.drbd.state import Disk, Link, Peer, PeerCounters, PeerVolume, Replication, Resource, Role, Said, Volume
 from tasks.drbd.switch import UsersState
 from tasks.drbd.writer import NOBODY, Record
 from tests.unit import meshes
@@ -28,6 +28,14 @@ USED = "9C1F6B2A7D3E4F50"
 """A generation under which data was written."""
 
 UNITS = ("app.service", "k3s-agent.service")
+
+TIE_BREAKER = Peer(
+    name=LOAD,
+    link=Link.CONNECTED,
+    role=Role.SECONDARY,
+    volumes=(PeerVolume(number=0, replication=Replication.ESTABLISHED, disk=Disk.DISKLESS, client=Said.YES),),
+)
+"""How a replica with DRBD 9 sees the arbitrator."""
 
 
 def topology(*, units: Sequence[str] = (), metadata: str | None = None) -> Topology:
@@ -129,10 +137,11 @@ def _up(cluster: Topology, host: str, writer: str, *, nine: bool) -> ReplicaStat
     role, theirs = (Role.PRIMARY, Role.SECONDARY) if host == writer else (Role.SECONDARY, Role.PRIMARY)
     own = Disk.UP_TO_DATE if backing else Disk.DISKLESS
     name = OTHER[host] if nine else "peer"
+    seen_there = resource(role, own, peer=name, peer_role=theirs)
     return replace(
         bare,
         facts=facts,
-        resource=resource(role, own, peer=name, peer_role=theirs),
+        resource=replace(seen_there, peers=(*seen_there.peers, TIE_BREAKER)) if nine and backing else seen_there,
         up=unit(places.UP, "active"),
         storage=unit(places.STORAGE, "active" if host == writer else "waiting"),
     )

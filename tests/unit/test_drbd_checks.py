@@ -15,7 +15,7 @@ from dockyard.observe import Observed
 from tasks import drbd
 from tasks.drbd import places, switch
 from tasks.drbd.replica import ReplicaState
-from tasks.drbd.state import Disk, Link, Replication, Role
+from tasks.drbd.state import Disk, Link, Replication, Role, Said
 from tests.unit.replicas import (
     HOSTS,
     LOAD,
@@ -151,6 +151,37 @@ FAULTS: dict[str, tuple[Break, list[tuple[str, str]]]] = {
     ),
     "two generations of DRBD": (facts(MIRROR, loaded="9.2.16"), [(PROD, "do not have the same DRBD module")]),
 }
+
+
+def without_quorum(host: str) -> Break:
+    def apply(states: States) -> States:
+        seen = states[host].resource
+        volumes = (replace(seen.volumes[0], quorum=Said.NO),)
+        peers = tuple(replace(peer, link=Link.CONNECTING, role=Role.UNKNOWN, volumes=()) for peer in seen.peers)
+        return of(host, resource=replace(seen, volumes=volumes, peers=peers))(states)
+
+    return apply
+
+
+def test_who_lost_quorum_is_named_with_what_it_means() -> None:
+    found = check(without_quorum(PROD)(healthy(nine=True)))
+    assert [(one.host, one.fault.partition(":")[0]) for one in found] == [
+        (PROD, "data is not connected"),
+        (PROD, "data has no quorum here"),
+        (LOAD, "the tie-breaker of data is not connected to dock-prod"),
+    ]
+    assert "all that is written fails" in found[1].fault
+    assert "systemctl restart dockyard-storage" in found[1].advice
+
+
+def test_a_missing_tie_breaker_is_named_while_all_else_is_well() -> None:
+    states = healthy(nine=True)
+    for host in PAIR:
+        seen = states[host].resource
+        assert seen
+        states[host] = replace(states[host], resource=replace(seen, peers=seen.peers[:1]))
+    (found,) = check(dict(states))
+    assert (found.host, "is not connected to dock-prod and dock-mirror" in found.fault) == (LOAD, True)
 
 
 @pytest.mark.parametrize("name", FAULTS)

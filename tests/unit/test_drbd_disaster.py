@@ -14,7 +14,7 @@ from dockyard.errors import AuthenticationFailed, ParseError, Unreachable
 from dockyard.observe import Observed
 from tasks import drbd
 from tasks.drbd import places, witness
-from tasks.drbd.state import Disk, Link, Role
+from tasks.drbd.state import Disk, Link, Role, Said
 from tasks.drbd.witness import WITNESS, Witness, read_witness
 from tests.unit.replicas import (
     LOAD,
@@ -45,7 +45,8 @@ def seen(
     """The writer is gone, the copy on dock-mirror is good and alone; parts of that replaced."""
     states: dict[str, Any] = healthy()
     alone = resource(Role.SECONDARY, (mirror or {}).pop("disk", Disk.UP_TO_DATE), link=Link.CONNECTING)
-    states[MIRROR] = replace(states[MIRROR], resource=alone, **(mirror or {}))
+    votes = replace(alone.volumes[0], quorum=(mirror or {}).pop("quorum", Said.UNSAID))
+    states[MIRROR] = replace(states[MIRROR], resource=replace(alone, volumes=(votes,)), **(mirror or {}))
     states[PROD] = prod
     copies: dict[str, object] = {**records(**record), PROD: GONE}
     base = observed(states, copies)
@@ -77,6 +78,7 @@ def test_a_writer_that_nobody_sees_and_a_good_copy_are_no_obstacle() -> None:
             lambda: seen(mirror={"disk": Disk.OUTDATED}),
             "dock-mirror: its copy is Outdated: promoting it would bring back old or torn data",
         ),
+        (lambda: seen(mirror={"quorum": Said.NO}), "dock-mirror: it has no quorum: DRBD refuses to promote it"),
         (lambda: seen(mirror={"doubt": "role: Primary, Secondary"}), "dock-mirror: two readings of DRBD differ"),
         (lambda: seen(writer="dock-dash"), "dock-mirror: the arbitrator names dock-dash since"),
     ],

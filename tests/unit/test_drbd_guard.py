@@ -40,6 +40,9 @@ GOOD = {
 }
 
 
+TIE_BREAKER = "\n  dock-load role:Secondary\n    peer-disk:Diskless peer-client:yes"
+
+
 class Guard:
     """The rendered script in a folder of its own; a file for each thing that it may find."""
 
@@ -130,6 +133,24 @@ OBSTACLES_9 = {
     },
     "no quorum": ("status", "data role:Secondary\n  disk:UpToDate quorum:no\n", "there is no quorum"),
     "no status": ("status", None, "does not tell of quorum"),
+    "the other replica is Primary": (
+        "status",
+        GOOD[True]["status"].replace("mirror role:Secondary", "mirror role:Primary"),
+        "another host is Primary",
+    ),
+    **{
+        f"quorum, and the other replica {state}": (
+            "status",
+            GOOD[True]["status"].replace("peer-disk:UpToDate", state),
+            "the other replica is not connected and UpToDate",
+        )
+        for state in ("peer-disk:Diskless", "peer-disk:Inconsistent", "peer-disk:Outdated", "peer-disk:Consistent")
+    },
+    "quorum by the tie-breaker alone": (
+        "status",
+        GOOD[True]["status"].rpartition("\n  dock-mirror")[0] + TIE_BREAKER + "\n  dock-mirror connection:Connecting",
+        "the other replica is not connected and UpToDate",
+    ),
     "drbdadm does not answer to dstate": ("dstate", None, "the disk is not UpToDate"),
 }
 CASES = [

@@ -101,10 +101,22 @@ def test_the_snapshot_key_follows_everything_that_a_restore_depends_on(monkeypat
         key(version="10.1"),
         key(processor="y"),
         key(seeds=[b"ab", b""]),
+        key(modules="a"),
+        key(modules="b"),
     }
     larger = tuple(replace(spec, memory_mib=spec.memory_mib + 1) for spec in MACHINES)
     monkeypatch.setattr(snapshot, "MACHINES", larger)
-    assert len(keys | {key()}) == 7
+    assert len(keys | {key()}) == 9
+
+
+def test_a_new_snapshot_takes_the_place_of_old_ones_of_its_kind(tmp_path: Path) -> None:
+    for name in ("old", "new", "half.partial", "old-modules", "half-modules.partial"):
+        (tmp_path / name).mkdir()
+    snapshot.remove_other_snapshots(snapshot.Snapshot(tmp_path / "new"))
+    assert {path.name for path in tmp_path.iterdir()} == {"new", "old-modules", "half-modules.partial"}
+    (tmp_path / "new-modules").mkdir()
+    snapshot.remove_other_snapshots(snapshot.Snapshot(tmp_path / "new-modules"))
+    assert {path.name for path in tmp_path.iterdir()} == {"new", "new-modules"}
 
 
 def test_the_snapshot_key_does_not_depend_on_where_the_cache_is() -> None:
