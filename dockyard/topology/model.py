@@ -124,6 +124,60 @@ class Backing:
 
 
 @dataclass(frozen=True, slots=True)
+class Sftp:
+    """A folder on a NAS that is reached by SFTP. ``host_key`` is the NAS's public key, without it nothing connects."""
+
+    host: Annotated[str, names.name_or_address]
+    user: Annotated[str, names.login]
+    path: Annotated[str, names.path]
+    port: Port = 22
+    host_key: Annotated[str, names.host_key] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """A REST server of restic. With a ``user``, its password lies on the replicas and not here (docs/backup.md)."""
+
+    url: Annotated[str, names.rest_url]
+    user: Annotated[str, names.login] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """How many backups stay: one of each of the last so many days, weeks and months that have one."""
+
+    daily: Annotated[int, Meta(ge=0, le=10_000)] = 7
+    weekly: Annotated[int, Meta(ge=0, le=10_000)] = 5
+    monthly: Annotated[int, Meta(ge=0, le=10_000)] = 12
+
+
+class DuringBackup(StrEnum):
+    """What the units that use the storage do while it is backed up (with LVM: while a snapshot is made)."""
+
+    STOP = "stop"
+    RUN = "run"
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """Where the replicated storage is backed up to, with restic, and when.
+
+    Every day at ``time`` (zone of the host). ``check_share`` is the part of the stored data that is read back a week.
+    ``snapshot_gib`` is the size of the LVM snapshot where the writer's disk is a logical volume; None: a tenth of it.
+    ``max_age_h`` is the age in hours from which health complains about the newest backup.
+    """
+
+    sftp: Sftp | None = None
+    rest: Rest | None = None
+    keep: Keep = Keep()
+    time: Annotated[str, names.time_of_day] = "02:30"
+    check_share: Annotated[float, Meta(gt=0, le=1)] = 0.1
+    units: DuringBackup = DuringBackup.STOP
+    snapshot_gib: Annotated[float, Meta(gt=0, le=100_000)] | None = None
+    max_age_h: Annotated[float, Meta(gt=0, le=10_000)] = 36.0
+
+
+@dataclass(frozen=True, slots=True)
 class Ssh:
     """How to log in. Without ``key_file`` the agent and the default keys are tried."""
 
@@ -160,6 +214,7 @@ class Cluster:
     services: Mapping[Annotated[str, names.dns_label], str]
     wireguard: Mesh
     drbd: Replication | None = None
+    backup: Backup | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from urllib.parse import urlsplit
 
 _LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
 # wg-quick(8) takes nothing else as an interface's name; the kernel's IFNAMSIZ leaves 15 characters.
@@ -14,6 +15,9 @@ _INTERFACE = re.compile(r"[a-zA-Z0-9_=+.-]{1,15}")
 _PATH = re.compile(r"(/[A-Za-z0-9_.+:@-]+)+")
 _SYSTEM_FOLDERS = {"bin", "boot", "dev", "etc", "lib", "lib64", "proc", "run", "sbin", "sys", "tmp", "usr"}
 _RESOURCE = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
+_LOGIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
+_HOST_KEY = re.compile(r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) [A-Za-z0-9+/]{60,}={0,2}")
+_TIME = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
 _UNIT = re.compile(r"[A-Za-z0-9:_.@-]{1,200}\.(service|target|socket|timer)")
 _EXAMPLE_NAME = re.compile(r"(^|\.)example(\.(com|net|org))?$|change-?me", re.IGNORECASE)
 # RFC 5737 and RFC 3849: networks that only documentation may use.
@@ -98,6 +102,34 @@ def unit(text: str) -> None:
     """A unit of systemd(1) that can be stopped and started: a service, a target, a socket or a timer."""
     if not _UNIT.fullmatch(text):
         raise ValueError(f"{text!r} is no unit name such as k3s-agent.service")
+
+
+def login(text: str) -> None:
+    """A user's name, as ssh(1) and a URL take it without quotes."""
+    if not _LOGIN.fullmatch(text):
+        raise ValueError(f"{text!r} is no login name: up to 32 of letters, digits, _ . and -")
+
+
+def host_key(text: str) -> None:
+    """Type and key as ``ssh-keyscan`` prints them after the name, in one line."""
+    if not _HOST_KEY.fullmatch(text):
+        raise ValueError(f"{text!r} is no host key such as 'ssh-ed25519 AAAA...' (not a fingerprint)")
+
+
+def time_of_day(text: str) -> None:
+    """Hours and minutes, in the time zone of the host."""
+    if not _TIME.fullmatch(text):
+        raise ValueError(f"{text!r} is no time of day such as '02:30' (in quotes)")
+
+
+def rest_url(text: str) -> None:
+    """Where a REST server of restic answers; a password in it would be a secret in the inventory."""
+    parts = urlsplit(text)
+    if "@" in parts.netloc:
+        raise ValueError("no user and no password in the URL: see `user:` and docs/backup.md")
+    if parts.scheme not in {"http", "https"} or not parts.hostname or set(text) & set(" '\"\\$`%"):
+        raise ValueError(f"{text!r} is no URL such as https://nas.lan:8000/homelab/")
+    name_or_address(parts.hostname)
 
 
 def is_example(text: str) -> bool:

@@ -248,6 +248,19 @@ def replication(draft: Draft) -> Iterator[Problem]:
             yield Problem(draft.place(host.name, "drbd", "metadata"), "is the disk itself: leave it out (internal)")
 
 
+def backups(draft: Draft) -> Iterator[Problem]:
+    """There is one place to back up to, something to back up, and something is kept."""
+    backup, path = draft.cluster.backup if draft.cluster else None, "defaults.cluster.backup"
+    if backup is None or draft.cluster is None:
+        return
+    if (backup.sftp is None) == (backup.rest is None):
+        yield Problem(path, "name one of sftp and rest: where do the backups go?")
+    if draft.cluster.drbd is None:
+        yield Problem(path, "what is backed up is the storage of defaults.cluster.drbd, which is missing")
+    if not (backup.keep.daily or backup.keep.weekly or backup.keep.monthly):
+        yield Problem(f"{path}.keep", "nothing would be kept: give at least one number above 0")
+
+
 def _having(draft: Draft, role: Role) -> list[Host]:
     return [host for host in draft.hosts.values() if role in host.roles]
 
@@ -306,6 +319,7 @@ RULES: tuple[Rule, ...] = (
     k3s_server,
     drbd_pair,
     replication,
+    backups,
     services,
     full_names,
     logins,
