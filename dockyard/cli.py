@@ -22,6 +22,7 @@ from dockyard.cluster import open_cluster
 from dockyard.errors import DockyardError, Refused, UsageError
 from dockyard.journal import Journal
 from dockyard.lease import Lease
+from dockyard.observe import Observed
 from dockyard.remote import close_all, stopping
 from dockyard.report import Report
 from dockyard.runbook import Engine, Options, Step
@@ -66,9 +67,14 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
 def main(doc: str | None, steps: Sequence[Step]) -> NoReturn:
     """Run a runbook made of steps, as the command line says, and exit with its exit code."""
     options = parser(doc)
-    _add_step_options(options)
+    add_step_options(options)
     arguments = options.parse_args()
-    sys.exit(guarded(arguments, lambda report: _run_steps(arguments, steps, report)))
+
+    def body(report: Report) -> int:
+        run_steps(arguments, steps, report)
+        return 0
+
+    sys.exit(guarded(arguments, body))
 
 
 def guarded(arguments: argparse.Namespace, body: Callable[[Report], int]) -> int:
@@ -127,7 +133,8 @@ def ask_at_terminal(question: str) -> str:
         return ""
 
 
-def _add_step_options(made: argparse.ArgumentParser) -> None:
+def add_step_options(made: argparse.ArgumentParser) -> None:
+    """The options of a runbook made of steps, for `run_steps`."""
     made.add_argument("--dry-run", action="store_true", help="show what would be done, change nothing")
     made.add_argument("--yes", action="store_true", help="do not ask before changes")
     made.add_argument("--limit", metavar="HOST[,HOST]", help="change only these hosts")
@@ -139,16 +146,20 @@ def _add_step_options(made: argparse.ArgumentParser) -> None:
     )
 
 
-def _run_steps(arguments: argparse.Namespace, steps: Sequence[Step], report: Report) -> int:
+def run_steps(arguments: argparse.Namespace, steps: Sequence[Step], report: Report) -> Observed | None:
+    """Walk the steps that the command line chose; returns what was seen, None when they were only listed.
+
+    Raises:
+        UsageError: the options do not fit together, or a step is not there. Else as `walk`.
+    """
     if arguments.json and not (arguments.yes or arguments.dry_run or arguments.list):
         raise UsageError("--json shows nothing to confirm", advice="Give --yes or --dry-run with it.")
     chosen = select(steps, arguments.only or [], arguments.start)
     if arguments.list:
         for number, step in enumerate(steps, 1):
             report.note(f"{number:2}  {type(step).__name__:9} {step.title}")
-        return 0
-    walk(arguments.inventory, partial(_options, arguments), lambda _: chosen, report)
-    return 0
+        return None
+    return walk(arguments.inventory, partial(_options, arguments), lambda _: chosen, report)
 
 
 def walk(
@@ -156,8 +167,11 @@ def walk(
     options_of: Callable[[Topology], Options],
     steps_of: Callable[[Topology], Sequence[Step]],
     report: Report,
-) -> None:
-    """Open the cluster, take the lease (not for a dry run), walk the steps, write the journal, close everything."""
+) -> Observed:
+    """Open the cluster, take the lease (not for a dry run), walk the steps, write the journal, close everything.
+
+    Returns what the last look at each host has seen; see `Engine.run` for what is raised.
+    """
     with ExitStack() as stack:
         nornir, topology = stack.enter_context(open_cluster(inventory))
         make_ready(nornir, topology)
@@ -166,8 +180,10 @@ def walk(
         hold = _never
         if not options.dry_run:
             hold = stack.enter_context(Lease(nornir, topology.cluster.arbitrator, report.runbook)).hold
-        Engine(nornir, topology, options, report, journal, hold, ask_at_terminal).run(steps)
+        engine = Engine(nornir, topology, options, report, journal, hold, ask_at_terminal)
+        engine.run(steps)
         journal.write("end", exit_code=0)
+    return engine.seen
 
 
 def _never() -> None:

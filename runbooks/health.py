@@ -22,7 +22,7 @@ from dockyard.observe import Domain, Observed, sweep
 from dockyard.report import Report
 from dockyard.topology import Topology
 from dockyard.unseen import once
-from tasks import drbd, hosts_file, machine, wireguard
+from tasks import backup, drbd, hosts_file, machine, wireguard
 
 DOMAINS: list[Domain[Any]] = [
     machine.MACHINE,
@@ -31,8 +31,17 @@ DOMAINS: list[Domain[Any]] = [
     wireguard.REACH,
     drbd.DRBD,
     drbd.WRITER,
+    backup.BACKUP,
 ]
-CHECKS = [machine.check_machine, wireguard.check_mesh, hosts_file.check_names, drbd.check_drbd]
+
+
+def check_backup(topology: Topology, observed: Observed) -> list[Finding]:
+    """What is wrong with the backups, once there is a storage to back up."""
+    begun = drbd.in_use(topology, observed)
+    return backup.check_backup(topology, observed, storage=drbd.STORAGE) if begun else []
+
+
+CHECKS = [machine.check_machine, wireguard.check_mesh, hosts_file.check_names, drbd.check_drbd, check_backup]
 
 Row = dict[str, str]
 

@@ -8,7 +8,8 @@ is `switch`; `check_drbd` is what health asks.
 from tasks.drbd.checks import check_connected, check_drbd, in_use
 from tasks.drbd.config import SECRET, plan_config, plan_secret, plan_share_secret
 from tasks.drbd.disaster import check_gone, plan_new_writer_alone, plan_promote_alone, plan_start_alone, preflight
-from tasks.drbd.replica import DRBD, LIVE, ROLES, ReplicaState, other_of
+from tasks.drbd.places import STORAGE
+from tasks.drbd.replica import DRBD, LIVE, REPLICAS, ROLES, ReplicaState, other_of
 from tasks.drbd.storage import (
     plan_file_system,
     plan_first_sync,
@@ -38,8 +39,10 @@ from tasks.drbd.writer import WRITER, Record, now, plan_copies, plan_record
 __all__ = [
     "DRBD",
     "LIVE",
+    "REPLICAS",
     "ROLES",
     "SECRET",
+    "STORAGE",
     "TOOLS",
     "USERS",
     "WITNESS",

@@ -10,7 +10,16 @@ from dockyard.parsing import TEMPLATES
 from tests.parsers.readers import Reader, all_readers
 from tests.parsers.samples import MACHINE_FORMS, SAMPLES, Sample
 
-PROBES = {"drbd_facts", "drbd_line", "drbd_witness", "getent_names", "machine", "wireguard_files", "wireguard_reach"}
+PROBES = {
+    "backup_facts",
+    "drbd_facts",
+    "drbd_line",
+    "drbd_witness",
+    "getent_names",
+    "machine",
+    "wireguard_files",
+    "wireguard_reach",
+}
 """Templates for what our own probe scripts print; their tests stand beside the domain's."""
 
 TOOLS = sorted(path.stem for path in TEMPLATES.glob("*.textfsm") if path.stem not in PROBES)
