@@ -26,7 +26,7 @@ from dockyard.errors import UsageError
 from dockyard.observe import sweep
 from dockyard.report import HostPlan, Report
 from dockyard.topology import Topology, folder_of, load_inventory, read_topology
-from tasks import drbd
+from tasks import backup, drbd
 from tasks.drbd.config import is_9
 from tasks.drbd.document import digest, documents
 from tasks.drbd.failures import Version
@@ -48,7 +48,7 @@ def _document(arguments: argparse.Namespace, report: Report) -> int:
         raise UsageError("--live finds the version out, --drbd names it", advice="Leave one of the two out.")
     topology, versions = _asked(arguments, report) if arguments.live else _read(arguments)
     options = f" --inventory {shlex.quote(arguments.inventory)}" if arguments.inventory else ""
-    files = documents(topology, versions, options)
+    files = documents(topology, versions, options, restore=backup.restore_by_hand(topology))
     report.step_started(1, 1, f"Write the documents of inventory {digest(topology)} into {arguments.output}")
     _write(arguments.output, files, report, dry_run=arguments.dry_run)
     report.step_ended("nothing to do")

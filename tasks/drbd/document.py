@@ -40,8 +40,12 @@ class Line:
     disk: str
 
 
-def documents(topology: Topology, versions: Sequence[Version], options: str = "") -> dict[str, str]:
+def documents(
+    topology: Topology, versions: Sequence[Version], options: str = "", *, restore: Sequence[str] = ()
+) -> dict[str, str]:
     """All files by name. ``options`` follows the commands of the arbitration table, such as `` --inventory lab``.
+
+    ``restore`` are the commands that bring a backup back beside the live data; none where there are no backups.
 
     Raises:
         UsageError: the inventory describes no replication.
@@ -50,15 +54,15 @@ def documents(topology: Topology, versions: Sequence[Version], options: str = ""
     table = arbitration(topology, versions, options)
     files = {"topology.svg": f"{drawn}\n", "failures.md": table}
     for language in LANGUAGES:
-        text = procedure(topology, versions, language)
+        text = procedure(topology, versions, language, restore=restore)
         files[f"failover.{language}.md"] = text
         title = text.partition("\n")[0].removeprefix("# ")
         files[f"index.{language}.html"] = web_page(title, f"{text}\n{table}", language=language, picture=drawn)
     return files
 
 
-def procedure(topology: Topology, versions: Sequence[Version], language: str) -> str:
-    """What to type by hand, as Markdown."""
+def procedure(topology: Topology, versions: Sequence[Version], language: str, *, restore: Sequence[str] = ()) -> str:
+    """What to type by hand, as Markdown; see `documents` for ``restore``."""
     hands = Hands(topology=topology, versions=versions)
     lines = [_line(host) for host in topology.hosts.values()]
     key_hosts = {topology.cluster.arbitrator, *hands.pair}
@@ -78,6 +82,7 @@ def procedure(topology: Topology, versions: Sequence[Version], language: str) ->
         guard=places.GUARD,
         storage=places.STORAGE,
         up=places.UP,
+        restore=restore,
     )
 
 

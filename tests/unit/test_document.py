@@ -15,11 +15,13 @@ import pytest
 
 from dockyard.picture import picture
 from dockyard.topology import Topology
+from tasks.backup import restore_by_hand
 from tasks.drbd import places
 from tasks.drbd.document import digest, documents, procedure
 from tasks.drbd.failures import Version
 from tasks.drbd.status import read_status
 from tests.printed import Block, blocks, chapters
+from tests.unit import backups
 from tests.unit.replicas import UNITS, topology
 
 ROOT = Path(__file__).parents[2]
@@ -56,6 +58,17 @@ def test_the_commands_are_those_of_the_runbooks() -> None:
     assert ("dock-prod", "\n".join(f"systemctl stop -- {unit}" for unit in UNITS)) in commands
     assert ("dock-mirror", "\n".join(f"systemctl start -- {unit}" for unit in reversed(UNITS))) in commands
     assert not any(word in command for _, command in commands for word in ("--force", "discard-my-data"))
+
+
+def test_how_to_restore_is_told_where_there_are_backups() -> None:
+    cluster = backups.topology()
+    commands = restore_by_hand(cluster)
+    assert restore_by_hand(topology()) == ()
+    for language, none in (("en", "names no backup"), ("de", "nennt keine Sicherung")):
+        page = procedure(cluster, list(Version), language, restore=commands)
+        assert "```sh\n{}\n```".format("\n".join(commands)) in page
+        assert none not in page
+        assert none in procedure(topology(), list(Version), language)
 
 
 @pytest.mark.parametrize("version", Version)
