@@ -6,6 +6,7 @@ A step is one of
 * `Converge`: observe, plan, show, ask, apply and observe again (in the same exec). The plan must then be empty.
 * `Wait`: the check is asked again until it finds nothing or the time is over.
 * `Confirm`: a person reads a page and types a phrase; ``--yes`` does not answer it.
+* `Show`: a person reads what was seen, and nothing is asked.
 
 A step looks at its hosts first. Where it follows another one closely, ``stale_s`` lets it take what was seen less than
 so many seconds ago; a host that was changed was looked at after the change. 0 is a fresh look in any case.
@@ -94,16 +95,32 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Confirm:
-    """Show a page and go on only when its phrase is typed. Neither ``--yes`` nor a closed terminal answers it."""
+    """Show a page and go on only when its phrase is typed. Neither ``--yes`` nor a closed terminal answers it.
+
+    No page (None) means that there is nothing left to confirm.
+    """
 
     title: str
-    page: Callable[[Topology, Observed], Page]
+    page: Callable[[Topology, Observed], Page | None]
     sees: Sequence[Domain[Any]]
     on: Sequence[Role] = ()
     stale_s: float = 0.0
 
 
-Step = Gate | Converge | Wait | Confirm
+@dataclass(frozen=True, slots=True)
+class Show:
+    """Show what ``lines`` has to say of what was seen."""
+
+    title: str
+    lines: Callable[[Topology, Observed], Sequence[str]]
+    sees: Sequence[Domain[Any]]
+    on: Sequence[Role] = ()
+    stale_s: float = 0.0
+
+
+Step = Gate | Converge | Wait | Confirm | Show
+
+_UNCHANGED = {Converge: "nothing to do", Show: "nothing is asked"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,7 +171,7 @@ class Engine:
                 self._walk(step)
             except NotObserved as error:
                 raise _with_alternatives(error, steps[number:]) from error
-            self.report.step_ended("nothing to do" if isinstance(step, Converge) else "yes")
+            self.report.step_ended(_UNCHANGED.get(type(step), "yes"))
         if self.left_out:
             raise _unreached(self.left_out)
 
@@ -168,6 +185,8 @@ class Engine:
                 self._judge(self._check(step))
             case Confirm():
                 self._agree(step)
+            case Show():
+                self._show(step)
 
     def _check(self, step: Gate | Wait, *, again: bool = False) -> list[Finding]:
         self._observe(step, again=again)
@@ -188,6 +207,8 @@ class Engine:
     def _agree(self, step: Confirm) -> None:
         self._observe(step)
         page = step.page(self.topology, self.seen)
+        if page is None:
+            return
         self.journal.write("page", lines=page.lines, phrase=page.phrase)
         for line in page.lines:
             self.report.note(line)
@@ -195,6 +216,13 @@ class Engine:
             self.report.note(f"The phrase would be: {page.phrase}")
         elif self.ask(f"To go on, type this:\n{page.phrase}\n> ") != page.phrase:
             raise Refused("the phrase was not typed", advice="Nothing was done in this step.")
+
+    def _show(self, step: Show) -> None:
+        self._observe(step)
+        lines = step.lines(self.topology, self.seen)
+        self.journal.write("shown", lines=lines)
+        for line in lines:
+            self.report.note(line)
 
     def _wait(self, step: Wait) -> None:
         timeout_s = min(step.timeout_s, KEPT_BACK_S) if self.kept_back else step.timeout_s

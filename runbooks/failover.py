@@ -21,7 +21,6 @@ from functools import partial
 from typing import Any
 
 from dockyard.cli import guarded, parser, walk
-from dockyard.errors import UsageError
 from dockyard.observe import Domain
 from dockyard.report import Report
 from dockyard.runbook import Confirm, Converge, Gate, Options, Step, Wait
@@ -49,19 +48,12 @@ def main() -> int:
 
 def _switch(arguments: argparse.Namespace, report: Report) -> int:
     def options_of(topology: Topology) -> Options:
-        gone = {drbd.other_of(topology, _replica(topology, arguments.to))} if arguments.disaster else set()
+        gone = {drbd.other_of(topology, drbd.replica_called(topology, arguments.to))} if arguments.disaster else set()
         return Options(dry_run=arguments.dry_run, yes=arguments.yes, gone=frozenset(gone))
 
     plan = disaster if arguments.disaster else planned
-    walk(arguments.inventory, options_of, lambda topology: plan(_replica(topology, arguments.to)), report)
+    walk(arguments.inventory, options_of, lambda topology: plan(drbd.replica_called(topology, arguments.to)), report)
     return 0
-
-
-def _replica(topology: Topology, name: str) -> str:
-    replicas = [host.name for host in topology.hosts.values() if host.drbd]
-    if topology.host(name).name not in replicas:
-        raise UsageError(f"{name} has no replica", advice=f"The replicas are: {', '.join(replicas) or 'none'}")
-    return name
 
 
 def planned(to: str) -> list[Step]:

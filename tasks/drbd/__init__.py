@@ -8,8 +8,10 @@ is `switch`; `check_drbd` is what health asks.
 from tasks.drbd.checks import check_connected, check_drbd, in_use
 from tasks.drbd.config import SECRET, plan_config, plan_secret, plan_share_secret
 from tasks.drbd.disaster import check_gone, plan_new_writer_alone, plan_promote_alone, plan_start_alone, preflight
+from tasks.drbd.parted import CHANGES, PARTED
 from tasks.drbd.places import STORAGE
-from tasks.drbd.replica import DRBD, LIVE, REPLICAS, ROLES, ReplicaState, other_of
+from tasks.drbd.replica import DRBD, LIVE, REPLICAS, ROLES, ReplicaState, other_of, replica_called
+from tasks.drbd.returned import check_one_history, plan_reconnect, plan_retire, what_came_back
 from tasks.drbd.storage import (
     plan_file_system,
     plan_first_sync,
@@ -37,8 +39,10 @@ from tasks.drbd.witness import WITNESS
 from tasks.drbd.writer import WRITER, Record, now, plan_copies, plan_record
 
 __all__ = [
+    "CHANGES",
     "DRBD",
     "LIVE",
+    "PARTED",
     "REPLICAS",
     "ROLES",
     "SECRET",
@@ -53,6 +57,7 @@ __all__ = [
     "check_connected",
     "check_drbd",
     "check_gone",
+    "check_one_history",
     "check_promoted",
     "check_ready",
     "check_token",
@@ -72,7 +77,9 @@ __all__ = [
     "plan_promote_alone",
     "plan_promotion",
     "plan_proof",
+    "plan_reconnect",
     "plan_record",
+    "plan_retire",
     "plan_secret",
     "plan_share_secret",
     "plan_start",
@@ -82,4 +89,6 @@ __all__ = [
     "plan_units",
     "plan_up",
     "preflight",
+    "replica_called",
+    "what_came_back",
 ]

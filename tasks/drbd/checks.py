@@ -28,7 +28,7 @@ def check_connected(topology: Topology, observed: Observed, *, leaving: str = ""
         *unseen(observed, LIVE, Cause.DRBD),
         *_versions(topology, observed),
         *_doubts(name, states),
-        *_down(name, {host: state for host, state in states.items() if host != leaving or not state.diskless}),
+        *down(name, {host: state for host, state in states.items() if host != leaving or not state.diskless}),
         *_apart(name, states),
     ]
 
@@ -99,11 +99,13 @@ def _two_writers(name: str, states: STATES) -> Iterator[Finding]:
             subject=writers[1],
             fault=f"{name} is Primary on two hosts: both are being written",
             evidence="; ".join(f"{host}: {states[host].sentence}" for host in writers),
-            advice="On the host that should not write, at once: systemctl stop dockyard-storage",
+            advice="On the host that should not write, at once: systemctl stop dockyard-storage. "
+            "Then look at both sides: python runbooks/split_brain.py",
         )
 
 
-def _down(name: str, states: STATES) -> Iterator[Finding]:
+def down(name: str, states: STATES) -> Iterator[Finding]:
+    """The replicas that are not up, or have no disk."""
     for host, state in states.items():
         if not state.running:
             look = f"On {host}: journalctl -u dockyard-drbd; dmesg; then python runbooks/phase2_drbd.py"
@@ -134,7 +136,7 @@ def _apart(name: str, states: STATES) -> Iterator[Finding]:
             host=alone[0],
             fault=f"{name} gave the connection up (StandAlone), as it does when both sides were written",
             evidence="; ".join(f"{host}: {state.sentence}" for host, state in apart.items()),
-            advice="Connect and discard nothing by hand yet. On both: dmesg | grep -i split; docs/drbd.md, Split brain",
+            advice="Connect and discard nothing by hand. Look at both sides first: python runbooks/split_brain.py",
         )
     elif apart:
         host = next(iter(apart))
@@ -222,13 +224,21 @@ def service(state: Live | None) -> str:
 def _copies(topology: Topology, observed: Observed, record: Record) -> Iterator[Finding]:
     for host, copy in observed.seen(WRITER).items():
         if copy != record and topology.host(host).drbd:
-            fault = contradiction(topology, record, {host: copy})
+            returned = copy.writer == host and copy.generation < record.generation
             yield finding(
                 host,
-                "the copy of who may write differs from the arbitrator's",
+                "it was replaced as the writer and does not know it"
+                if returned
+                else "the copy of who may write differs from the arbitrator's",
                 f"here: {shown(copy)}; arbitrator: {shown(record)}",
-                find_out(topology) if fault else "python runbooks/phase2_drbd.py brings it in line",
+                _mends(topology, record, {host: copy}, returned=returned),
             )
+
+
+def _mends(topology: Topology, record: Record, copies: Mapping[str, Record], *, returned: bool) -> str:
+    if contradiction(topology, record, copies):
+        return find_out(topology)
+    return f"python runbooks/{'failback.py' if returned else 'phase2_drbd.py'} brings it in line"
 
 
 def _mounts(replication: Replication, states: Mapping[str, ReplicaState]) -> Iterator[Finding]:

@@ -71,8 +71,9 @@ Lost is what {gone} wrote and could not send any more. If it died when the conta
   send buffer) and what was on the line. If it lives on, cut off: all that it writes until somebody stops it."""
 
 _RETURN = """\
-When {gone} returns it stays Secondary. If it wrote after the contact broke, DRBD refuses to connect (split brain):
-  nothing is thrown away then, and nothing is replicated until you decide which side to keep."""
+When {gone} returns it stays Secondary: python runbooks/failback.py then. If it wrote after the contact broke, DRBD
+  refuses to connect (split brain): nothing is thrown away, and nothing is replicated until you decide which side to
+  keep."""
 
 
 def preflight(topology: Topology, observed: Observed, *, to: str) -> Page:

@@ -14,6 +14,9 @@ STORAGE = "dockyard-storage.service"
 
 ADJUST = "/usr/local/lib/dockyard/drbd-adjust"
 GUARD = "/usr/local/lib/dockyard/drbd-storage"
+CATCH = "/usr/local/lib/dockyard/drbd-catch"
+"""Keeps what a writer that was replaced may not have sent, before DRBD overwrites it."""
+
 PROOF = "/run/dockyard-drbd-proof"
 """What was found on the disk before its metadata was made: ``zeros`` or ``data``."""
 
@@ -49,5 +52,5 @@ def drop_in(unit: str) -> str:
 
 def files(replication: Replication) -> list[str]:
     """All files but the resource file that a replica has of ours."""
-    ours = [GLOBAL, ADJUST, GUARD, unit_file(UP), unit_file(STORAGE)]
+    ours = [GLOBAL, ADJUST, GUARD, CATCH, unit_file(UP), unit_file(STORAGE)]
     return [*ours, *map(drop_in, replication.units)]

@@ -188,6 +188,14 @@ def replication_of(topology: Topology) -> Replication:
     return topology.cluster.drbd
 
 
+def replica_called(topology: Topology, name: str) -> str:
+    """``name``, when that host carries a replica; raises UsageError with those that do."""
+    replicas = [host.name for host in topology.hosts.values() if host.drbd]
+    if topology.host(name).name not in replicas:
+        raise UsageError(f"{name} has no replica", advice=f"The replicas are: {', '.join(replicas) or 'none'}")
+    return name
+
+
 def other_of(topology: Topology, host: str) -> str:
     """The other replica; for a tie-breaker the first one."""
     return next(one.name for role in REPLICAS for one in topology.with_role(role) if one.name != host)

@@ -12,7 +12,7 @@ from dockyard.errors import StepFailed
 from dockyard.observe import Observed
 from dockyard.rendering import render
 from dockyard.topology import Backing, Host, Replication, Topology
-from tasks.drbd import places
+from tasks.drbd import places, view
 from tasks.drbd.config import is_9, members
 from tasks.drbd.facts import WRITTEN, Device
 from tasks.drbd.replica import DRBD, Live, ReplicaState, replication_of
@@ -114,6 +114,7 @@ def unit_texts(topology: Topology, *, quorum: bool, diskless: bool) -> dict[str,
         return up
     storage = {
         places.GUARD: (render("drbd-storage", **values), 0o755),
+        places.CATCH: (view.catch(replication), 0o755),
         places.unit_file(places.STORAGE): (render("dockyard-storage.service", **values), 0o644),
     }
     users = {

@@ -12,7 +12,13 @@ from dockyard.remote import Command, Outputs
 from dockyard.topology import Host, Topology
 from tasks.drbd.facts import SAY_MODULE
 
-PACKAGES = {"drbdadm": "drbd-utils", "openssl": "openssl", "lsattr": "e2fsprogs", "wipefs": "util-linux"}
+PACKAGES = {
+    "drbdadm": "drbd-utils",
+    "openssl": "openssl",
+    "lsattr": "e2fsprogs",
+    "wipefs": "util-linux",
+    "dmsetup": "dmsetup",
+}
 """Commands, and the Debian packages that hold them."""
 
 _PROBE = "drbd tools"

@@ -103,7 +103,9 @@ def test_a_disaster_is_refused_while_the_writer_lives_and_then_needs_the_phrase(
     prod.start()
     prod.wait_until_succeeds("drbdadm dstate data | grep -qx UpToDate/UpToDate", sudo=True, timeout_s=400)
     assert prod.succeed("drbdadm role data", sudo=True) == "Secondary/Primary\n"
-    runbooks.succeed("phase2_drbd", "--yes", *where)
-    runbooks.succeed("failover", "--to", "dock-prod", "--yes", *where)
+    (copy,) = prod.succeed("ls /var/lib/dockyard/kept/data-returned-*-files.tar.gz", sudo=True).split()
+    assert "records" in prod.succeed(f"tar -tzf {copy}", sudo=True).split()
+    back = runbooks.succeed("failback", "--yes", *where)
+    assert copy in back.stdout
     records(prod)
     wait_until_healthy(runbooks)

@@ -14,6 +14,7 @@ PROBES = {
     "backup_facts",
     "drbd_facts",
     "drbd_line",
+    "drbd_parted",
     "drbd_witness",
     "getent_names",
     "machine",

@@ -214,6 +214,12 @@ def test_a_copy_that_differs(copy: Any, advice: str) -> None:
     assert advice in found.advice
 
 
+def test_a_writer_that_returns_and_was_replaced_is_named_with_what_mends_it() -> None:
+    (found,) = check(healthy(writer=MIRROR), {**records(MIRROR, 2), PROD: records(PROD, 1)[PROD]})
+    assert (found.host, found.fault) == (PROD, "it was replaced as the writer and does not know it")
+    assert "python runbooks/failback.py" in found.advice
+
+
 @pytest.mark.parametrize("host", HOSTS)
 @pytest.mark.parametrize("error", [Unreachable("x", "no route"), ParseError("drbdsetup", 1, "?", "?")])
 def test_who_cannot_be_seen_is_a_finding(host: str, error: Exception) -> None:

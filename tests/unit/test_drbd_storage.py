@@ -96,7 +96,7 @@ def test_nothing_is_planned_while_a_replica_cannot_be_seen(plan: Any, lost: str)
 
 def test_pristine_hosts_get_their_units_and_the_tie_breaker_nothing_to_promote() -> None:
     plan = drbd.plan_units(topology(), observed(bare()))
-    written = ["drbd-adjust", "dockyard-drbd.service", "drbd-storage", "dockyard-storage.service"]
+    written = ["drbd-adjust", "dockyard-drbd.service", "drbd-storage", "drbd-catch", "dockyard-storage.service"]
     assert {host: [title.rpartition("/")[2] for title in found] for host, found in titles(plan).items()} == {
         host: [*written, "let systemd read its units again"] for host in PAIR
     }

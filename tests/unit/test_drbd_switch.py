@@ -13,7 +13,7 @@ import pytest
 from dockyard.change import Change, Plan, Run
 from dockyard.errors import NotObserved
 from dockyard.observe import Observed
-from dockyard.runbook import Confirm, Converge, Wait
+from dockyard.runbook import Confirm, Converge, Show, Wait
 from runbooks.failover import planned
 from tasks.drbd import places, switch
 from tasks.drbd.replica import ReplicaState
@@ -194,7 +194,7 @@ def walk(pair: Pair, to: str, budget: float = float("inf")) -> int:
     done, seen = 0, Observed()
     for step in planned(to):
         pair.settle()
-        assert not isinstance(step, Confirm)
+        assert not isinstance(step, Confirm | Show)
         seen = seen if step.stale_s else pair.seen()
         if isinstance(step, Converge):
             plan = step.plan(CLUSTER, seen)

@@ -17,7 +17,7 @@ from dockyard.journal import Journal
 from dockyard.observe import Domain, Observed
 from dockyard.remote import Command, Outputs
 from dockyard.report import Report
-from dockyard.runbook import Confirm, Converge, Engine, Gate, Options, Page, Step, Wait
+from dockyard.runbook import Confirm, Converge, Engine, Gate, Options, Page, Show, Step, Wait
 from dockyard.topology import Host, Topology
 from tests.unit.conftest import LocalCluster
 
@@ -363,6 +363,17 @@ def test_the_phrase_opens_the_way_and_a_dry_run_only_shows_it(motd: Motd, run: R
     run.answer = PAGE.phrase
     run(*confirmed(motd), yes=True)
     assert set(contents(motd)) == set(run.cluster.topology.hosts)
+
+
+def test_without_a_page_there_is_nothing_to_confirm(motd: Motd, run: Runner) -> None:
+    run(Confirm("Read this", lambda _topology, _observed: None, [motd.domain]), converge(motd), yes=True)
+    assert (run.asked, set(contents(motd))) == ([], set(run.cluster.topology.hosts))
+
+
+def test_what_was_seen_is_shown_without_a_question(motd: Motd, run: Runner) -> None:
+    run(Show("Look", lambda _topology, observed: sorted(observed.seen(motd.domain)), [motd.domain]))
+    assert all(f"  {host}\n" in run.out.getvalue() for host in run.cluster.topology.hosts)
+    assert run.asked == []
 
 
 def test_hosts_that_are_gone_are_looked_for_by_gates_and_left_out_of_changes(motd: Motd, run: Runner) -> None:
