@@ -245,8 +245,9 @@ def plan_keep(topology: Topology, observed: Observed, *, choice: Choice) -> Plan
     script = view.script(
         replication_of(topology), backing(topology.host(choice.victim)).disk, _KEEP + _KEEP_AS[choice.keep]
     )
-    argv = ("sh", "-c", script, "keep", path)
-    return {choice.victim: [Run(title=f"keep a copy in {path}", argv=argv, timeout_s=KEEP_TIMEOUT_S)]}
+    whole = f"{{\n{script}\nexit; }}\n".encode()  # read to its end before it begins
+    argv = ("sh", "-s", "--", path)
+    return {choice.victim: [Run(title=f"keep a copy in {path}", argv=argv, stdin=whole, timeout_s=KEEP_TIMEOUT_S)]}
 
 
 _MEET = r"""
