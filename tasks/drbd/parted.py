@@ -156,9 +156,14 @@ def read_parted(text: str) -> Parted:
 
 
 def _probe_changes(topology: Topology, host: Host) -> Sequence[Command]:
-    other = f"other={shlex.quote(other_of(topology, host.name))}\n"
-    script = view.script(replication_of(topology), backing(host).disk, other + _PEER + _ASK_CHANGES)
+    script = looking(topology, host, _PEER + _ASK_CHANGES)
     return [Command(_CHANGES, ("sh", "-c", script), timeout_s=600)]
+
+
+def looking(topology: Topology, host: Host, body: str) -> str:
+    """A script that looks into the replica of ``host`` (`view.script`)."""
+    other = other_of(topology, host.name)
+    return view.script(replication_of(topology), body, disk=backing(host).disk, other=other)
 
 
 def read_changes(text: str) -> Changes | Together:

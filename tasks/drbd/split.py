@@ -20,7 +20,7 @@ from dockyard.unseen import unseen
 from tasks.drbd import view
 from tasks.drbd.checks import finding, seen_replicas
 from tasks.drbd.generations import Relation, relation
-from tasks.drbd.parted import CHANGES, Changes, Parted, backing, changes_of, parted
+from tasks.drbd.parted import CHANGES, Changes, Parted, backing, changes_of, looking, parted
 from tasks.drbd.quantities import size
 from tasks.drbd.replica import LIVE, other_of, replication_of
 from tasks.drbd.state import Disk
@@ -242,9 +242,7 @@ def plan_keep(topology: Topology, observed: Observed, *, choice: Choice) -> Plan
     done = not is_split(topology, observed, choice.parted) or path in observed.of(choice.parted, choice.victim).kept
     if done or choice.keep is Keep.NOTHING:
         return {}
-    script = view.script(
-        replication_of(topology), backing(topology.host(choice.victim)).disk, _KEEP + _KEEP_AS[choice.keep]
-    )
+    script = looking(topology, topology.host(choice.victim), _KEEP + _KEEP_AS[choice.keep])
     whole = f"{{\n{script}\nexit; }}\n".encode()  # read to its end before it begins
     argv = ("sh", "-s", "--", path)
     return {choice.victim: [Run(title=f"keep a copy in {path}", argv=argv, stdin=whole, timeout_s=KEEP_TIMEOUT_S)]}

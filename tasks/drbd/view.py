@@ -56,8 +56,8 @@ open_view() {
 
 # When DRBD lost its connection, by the clock of this host and as far as its journal goes back; 0 when it does not say.
 lost_at() {
-    at=$(journalctl --no-pager --quiet --output=short-unix --lines=1 --grep="drbd $name.*conn\( Connected ->" \
-        _TRANSPORT=kernel | tail -n 1)
+    lost="drbd $name( $other)?: .*conn\( Connected ->"
+    at=$(journalctl --no-pager --quiet --output=short-unix --lines=1 --grep="$lost" _TRANSPORT=kernel | tail -n 1)
     at=${at%%.*}
     echo "${at:-0}"
 }
@@ -97,11 +97,12 @@ seal() {
 """
 
 
-def script(replication: Replication, disk: str, body: str) -> str:
-    """``body`` for sh(1) with these functions and what they need to know; ``disk`` is the one under DRBD."""
+def script(replication: Replication, body: str, *, disk: str = "", other: str = "") -> str:
+    """``body`` for sh(1) with these functions; ``disk`` is the one under DRBD, ``other`` the other replica."""
     known = {
         "name": replication.resource,
         "disk": disk,
+        "other": other,
         "device": replication.device,
         "mount": replication.mount,
         "type": replication.filesystem,
@@ -143,4 +144,4 @@ exit 0
 
 def catch(replication: Replication) -> str:
     """The script that keeps what a returning writer may not have sent; it finds its disk out itself."""
-    return "#!/bin/sh\n# Written by Dockyard.\n" + script(replication, "", _CATCH)
+    return "#!/bin/sh\n# Written by Dockyard.\n" + script(replication, _CATCH)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -223,16 +224,36 @@ def test_the_list_of_young_files_bears_any_name(tmp_path: Path) -> None:
     for name in names:
         (tmp_path / name).write_text(name)
     (tmp_path / "folder").mkdir()
-    script = view.script(
-        replication_of(CLUSTER), "/dev/vdb",
-        f"root={tmp_path}; lost_at() {{ echo 0; }}; young | clean; young | tr -dc '\\000' | wc -c",
-    )  # fmt: skip
+    body = f"root={tmp_path}; lost_at() {{ echo 0; }}; young | clean; young | tr -dc '\\000' | wc -c"
+    script = view.script(replication_of(CLUSTER), body)
     ran = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
     *lines, count = ran.stdout.splitlines()
     assert int(count) == len(names) == len(lines)
     assert {line.split(" ", 2)[2] for line in lines} == {
         "plain", "with space", "tab?here", "new?line", "pipe|bar", "ä?ö", "?esc",
     }  # fmt: skip
+
+
+LOG = {
+    "Jan 1 drbd data: conn( Connected -> NetworkFailure )": True,
+    "Jan 1 drbd data: peer( Primary -> Unknown ) conn( Connected -> Disconnecting )": True,
+    "Jan 1 drbd data dock-mirror: conn( Connected -> Timeout ) peer( Secondary -> Unknown )": True,
+    "Jan 1 drbd data dock-load: conn( Connected -> Timeout ) peer( Secondary -> Unknown )": False,
+    "Jan 1 drbd data2: conn( Connected -> Timeout )": False,
+    "Jan 1 drbd data: conn( WFReportParams -> Disconnecting )": False,
+}
+
+
+@pytest.mark.parametrize(("line", "counts"), LOG.items())
+def test_contact_was_lost_when_the_other_replica_went_and_not_the_tie_breaker(line: str, counts: bool) -> None:
+    journal = (
+        'for word; do case $word in --grep=*) ! echo "$LINE" | grep -qE "${word#--grep=}" || echo 17.5; esac; done'
+    )
+    script = view.script(replication_of(CLUSTER), f"journalctl() {{ {journal}; }}; lost_at", other=MIRROR)
+    ran = subprocess.run(
+        ["sh", "-c", script], capture_output=True, text=True, check=True, env={**os.environ, "LINE": line}
+    )
+    assert ran.stdout == ("17\n" if counts else "0\n")
 
 
 def test_the_record_follows_the_survivor() -> None:
