@@ -36,7 +36,7 @@ block='' generation=''
 if [ -b {holder} ]; then
   block=$(superblock {holder} {place})
   [ -n "$block" ] || say unreadable {holder} ''
-  generation=$(printf %s "$block" | sed -n 's/^.\{{16\}}\(.\{{16\}}\).\{{88\}}8374026[bcd]$/\1/p')
+  generation=$(generation "$block")
   [ -z "$generation" ] || say generation '' "$generation"
 fi
 if [ -b {disk} ] && [ -s {proof} ]; then
@@ -68,11 +68,13 @@ for source in $found; do printf 'source||%s\n' "$source"; done
 """
 )
 
-_SUPERBLOCK = r"""superblock() {
+SUPERBLOCK = r"""superblock() {
   at=0; [ "$2" = start ] || at=$(($(lsblk -b -d -n -o SIZE "$1") / 4096 - 1))
   dd if="$1" bs=4096 skip="$at" count=1 iflag=direct status=none 2>/dev/null | od -A n -v -t x1 -N 64 | tr -d ' \n'
-}"""
-"""The place where DRBD's metadata begins, as 128 hexadecimal digits; nothing when it cannot be read.
+}
+generation() { printf %s "$1" | sed -n 's/^.\{16\}\(.\{16\}\).\{88\}8374026[bcd]$/\1/p'; }"""
+"""Functions of sh(1). `superblock DEVICE start|end` prints the place where DRBD's metadata begins, as 128 hexadecimal
+digits, nothing when it cannot be read; `generation` the current generation in that, nothing if it is no metadata.
 
 It lies at the start of an external device, where libblkid and so wipefs(8) do not look, and in the last whole 4 KiB of
 a disk. The layout is `struct md_on_disk_08` of drbdmeta.c: size, four generations ... and the magic number at byte 60,
@@ -166,7 +168,7 @@ def probe(replication: Replication, backing: Backing | None) -> Command:
         drbd=shlex.quote(replication.device),
         mount=shlex.quote(replication.mount),
         proof=places.PROOF,
-        superblock=f"{_SUPERBLOCK}\n{WRITTEN}",
+        superblock=f"{SUPERBLOCK}\n{WRITTEN}",
         holder=shlex.quote(holder),
         place="start" if backing and backing.metadata else "end",
         disk=shlex.quote(backing.disk if backing else ""),

@@ -14,7 +14,7 @@ from dockyard.rendering import render
 from dockyard.topology import Backing, Host, Replication, Topology
 from tasks.drbd import places, view
 from tasks.drbd.config import is_9, members
-from tasks.drbd.facts import WRITTEN, Device
+from tasks.drbd.facts import JUST_CREATED, SUPERBLOCK, WRITTEN, Device
 from tasks.drbd.replica import DRBD, Live, ReplicaState, replication_of
 from tasks.drbd.state import Disk
 from tasks.drbd.writer import designated
@@ -72,7 +72,7 @@ def plan_units(topology: Topology, observed: Observed) -> Plan:
 
 
 def _units(topology: Topology, state: ReplicaState, host: str, *, quorum: bool) -> list[Change]:
-    texts = unit_texts(topology, quorum=quorum, diskless=topology.host(host).drbd is None)
+    texts = unit_texts(topology, quorum=quorum, backing=topology.host(host).drbd)
     changes = [
         change
         for path, (text, mode) in texts.items()
@@ -88,8 +88,8 @@ def forget_drop_in(path: str) -> Change:
     return Run(title=f"remove {path}", argv=("rm", "-f", "--", path))
 
 
-def unit_texts(topology: Topology, *, quorum: bool, diskless: bool) -> dict[str, tuple[str, int]]:
-    """Text and mode of every unit and script by path; a diskless tie-breaker has nothing to promote or mount."""
+def unit_texts(topology: Topology, *, quorum: bool, backing: Backing | None) -> dict[str, tuple[str, int]]:
+    """Text and mode of every unit and script by path; a tie-breaker without a disk has nothing to promote or mount."""
     replication = replication_of(topology)
     values = {
         "name": replication.resource,
@@ -105,12 +105,16 @@ def unit_texts(topology: Topology, *, quorum: bool, diskless: bool) -> dict[str,
         "storage": places.STORAGE,
         "token": places.TOKEN,
         "units": replication.units[::-1],
+        "disk": backing.disk if backing else "",
+        "metadata": (backing.metadata if backing else None) or "",
+        "superblock": SUPERBLOCK,
+        "fresh": JUST_CREATED,
     }
     up = {
         places.ADJUST: (render("drbd-adjust", **values), 0o755),
         places.unit_file(places.UP): (render("dockyard-drbd.service", **values), 0o644),
     }
-    if diskless:
+    if backing is None:
         return up
     storage = {
         places.GUARD: (render("drbd-storage", **values), 0o755),

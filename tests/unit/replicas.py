@@ -151,7 +151,7 @@ def _with_files(cluster: Topology, state: ReplicaState, hosts: Sequence[str], ho
     if host not in hosts:
         return state
     text = config.resource_file(cluster, hosts, quorum=nine)
-    units = storage.unit_texts(cluster, quorum=nine, diskless=host not in PAIR)
+    units = storage.unit_texts(cluster, quorum=nine, backing=cluster.host(host).drbd)
     wanted = {
         places.config(replication_of(cluster)): (text, 0o600),
         places.GLOBAL: ("global {\n    usage-count no;\n}\n", 0o644),

@@ -21,6 +21,7 @@ from tasks.drbd.facts import JUST_CREATED, Device
 from tests.unit.replicas import (
     HOSTS,
     PROD,
+    USED,
     observed,
     pristine,
     topology,
@@ -162,3 +163,33 @@ def test_a_probe_that_says_something_unknown_is_an_error() -> None:
     completed = Completed(facts.PROBE, ("true",), 0, "hostname||x\nsurprise||y\n", "", 0.1)
     with pytest.raises(Exception, match="is not understood"):
         facts.read(Outputs(PROD, [completed], [command], sent_at=0.0, received_at=0.0))
+
+
+@pytest.mark.parametrize("version", ["v08", "v09"])
+def test_a_disk_exchanged_above_external_metadata_is_not_attached(
+    loops: list[str], tmp_path: Path, version: str
+) -> None:
+    """drbdmeta sets the generation as if data had been written, and the file system comes and goes with its disk."""
+    disk, metadata = loops
+    place = [version, metadata, "flex-external"]
+    text, _ = storage.unit_texts(topology(), quorum=False, backing=Backing(disk=disk, metadata=metadata))[places.ADJUST]
+    tool = tmp_path / "stub" / "drbdadm"
+    tool.parent.mkdir()
+    tool.write_text('#!/bin/sh\n[ "$1" = adjust ] || exit 10\necho "attached with --shared-secret=abc"\n')
+    tool.chmod(0o755)
+
+    def adjusts() -> bool:
+        env = {"PATH": f"{tool.parent}:{os.environ['PATH']}"}
+        done = subprocess.run(["sh", "-c", text], env=env, capture_output=True, text=True, check=False)
+        assert ("--shared-secret=(hidden)" in done.stderr) == (done.returncode == 0), done.stderr
+        assert done.returncode == 0 or f"{disk} holds nothing, though its metadata on {metadata}" in done.stderr
+        return done.returncode == 0
+
+    assert adjusts(), "no metadata yet"
+    metadata_on(metadata, *place, "create-md", *(["1"] if version == "v09" else []))
+    assert adjusts(), "nothing was written yet"
+    metadata_on(metadata, *place, "set-gi", f"{USED}:0:0:0:1:1", *(["--node-id=0"] if version == "v09" else []))
+    assert looked(Backing(disk=disk, metadata=metadata), tmp_path / "proof").generation.upper() == USED
+    assert not adjusts(), "a new disk"
+    subprocess.run(["mkfs.ext4", "-q", disk], check=True)
+    assert adjusts(), "the disk that belongs to it"

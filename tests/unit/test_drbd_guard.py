@@ -43,6 +43,9 @@ GOOD = {
 TIE_BREAKER = "\n  dock-load role:Secondary\n    peer-disk:Diskless peer-client:yes"
 
 
+BACKING = topology().host(PROD).drbd
+
+
 class Guard:
     """The rendered script in a folder of its own; a file for each thing that it may find."""
 
@@ -52,7 +55,7 @@ class Guard:
             (folder / "bin").mkdir(exist_ok=True)
             (folder / "bin" / name).write_text(f"#!/bin/sh\n{body}\n")
             (folder / "bin" / name).chmod(0o755)
-        text, _ = storage.unit_texts(topology(units=units), quorum=nine, diskless=False)[places.GUARD]
+        text, _ = storage.unit_texts(topology(units=units), quorum=nine, backing=BACKING)[places.GUARD]
         text = text.replace(f"$mount/{places.TOKEN}", f"{folder}/token")
         (folder / "guard").write_text(text.replace(places.WRITER, str(folder / "writer")))
         self.finds("writer", f"writer={PROD}\ngeneration=3\nsince=now")
@@ -272,5 +275,5 @@ def test_it_knows_three_words(guard: Guard, words: tuple[str, ...]) -> None:
 
 
 def test_nothing_in_it_forces(nine: bool) -> None:
-    texts = storage.unit_texts(topology(), quorum=nine, diskless=False)
+    texts = storage.unit_texts(topology(), quorum=nine, backing=BACKING)
     assert not any("--force" in text or "--overwrite" in text for text, _ in texts.values())

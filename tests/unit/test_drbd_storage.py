@@ -106,7 +106,9 @@ def test_pristine_hosts_get_their_units_and_the_tie_breaker_nothing_to_promote()
 
 
 def test_a_boot_is_finished_although_a_replica_that_is_not_the_writer_waits_for_ever() -> None:
-    text, _ = storage.unit_texts(topology(), quorum=False, diskless=False)[places.unit_file(places.STORAGE)]
+    text, _ = storage.unit_texts(topology(), quorum=False, backing=topology().host(PROD).drbd)[
+        places.unit_file(places.STORAGE)
+    ]
     assert "Type=simple" in text.splitlines()
 
 
@@ -115,7 +117,7 @@ def test_what_uses_the_storage_is_tied_to_its_mount() -> None:
     bare_units = {host: titles(drbd.plan_units(cluster, observed(bare())))[host] for host in PAIR}
     for name in UNITS:
         assert all(f"write {places.drop_in(name)}" in titled for titled in bare_units.values())
-        text, _ = storage.unit_texts(cluster, quorum=False, diskless=False)[places.drop_in(name)]
+        text, _ = storage.unit_texts(cluster, quorum=False, backing=topology().host(PROD).drbd)[places.drop_in(name)]
         assert {"AssertPathIsMountPoint=/srv/data", f"After={places.STORAGE}", f"PartOf={places.STORAGE}"} <= set(
             text.splitlines()
         )

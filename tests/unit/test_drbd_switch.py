@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +18,7 @@ from dockyard.errors import NotObserved
 from dockyard.observe import Observed
 from dockyard.runbook import Confirm, Converge, Show, Wait
 from runbooks.failover import planned
+from tasks import drbd
 from tasks.drbd import places, switch
 from tasks.drbd.replica import ReplicaState
 from tasks.drbd.state import Disk, Link, Role
@@ -186,6 +190,9 @@ class Stopped(Exception):
     """The runbook stopped by itself."""
 
 
+UNFIT = ("Inconsistent", "Outdated", "Consistent", "Diskless")
+
+
 def walk(pair: Pair, to: str, budget: float = float("inf")) -> int:
     """Walk the real steps of the runbook, at most ``budget`` single changes; returns how many there were.
 
@@ -335,6 +342,44 @@ def test_a_writer_that_lost_its_disk_hands_over_wherever_that_was_cut_off(ways: 
         walk(pair, new)
         assert pair.has_moved(new), f"cut off after {budget}"
         assert pair.most_primaries == 1
+
+
+OWN = "data role:Secondary\n  disk:UpToDate"
+TIE_BREAKER = "\n  dock-load role:Secondary\n    peer-disk:Diskless peer-client:yes"
+BESIDE = {
+    "8.4": f"{OWN}\n  peer role:Secondary\n    replication:Established peer-disk:Diskless",
+    "9": f"{OWN}{TIE_BREAKER}\n  dock-prod role:Secondary\n    peer-disk:Diskless",
+}
+"""How `drbdadm status` shows a replica without a disk that handed over."""
+
+
+@pytest.mark.parametrize(
+    ("status", "promotes"),
+    [
+        *((text, True) for text in BESIDE.values()),
+        *((text.replace("disk:UpToDate", f"disk:{disk}"), False) for text in BESIDE.values() for disk in UNFIT),
+        *((text.replace("prod role:Secondary", "prod role:Primary"), False) for text in [BESIDE["9"]]),
+        (BESIDE["8.4"].replace("peer role:Secondary", "peer role:Primary"), False),
+        (BESIDE["8.4"].partition("\n  peer")[0], False),
+        (f"{OWN}\n  peer connection:Connecting", False),
+        (f"{OWN}{TIE_BREAKER}\n  dock-prod connection:Connecting", False),
+        (
+            f"{OWN}{TIE_BREAKER}\n  dock-prod role:Secondary\n    peer-disk:UpToDate",
+            False,
+        ),
+    ],
+)
+def test_who_promotes_beside_a_replica_without_a_disk_looks_again(tmp_path: Path, status: str, promotes: bool) -> None:
+    pair = Pair.running(PROD, 2)
+    pair.machines[PROD] = Machine(PROD, lost=True, storage="inactive")
+    promote = drbd.plan_promote(CLUSTER, pair.seen(), to=MIRROR)[MIRROR][1]
+    tool = tmp_path / "drbdadm"
+    tool.write_text(f"#!/bin/sh\n[ $1 != status ] || echo '{status}'\n[ $1 != primary ] || touch {tmp_path}/primary\n")
+    tool.chmod(0o755)
+    assert isinstance(promote, Run)
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(promote.argv, env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, (tmp_path / "primary").exists()) == ((0, True) if promotes else (75, False)), done.stderr
 
 
 def test_a_cut_line_stops_the_switch_before_anything_is_stopped(ways: tuple[str, str]) -> None:
