@@ -4,8 +4,9 @@ A `World` is the cluster at one moment. `broken` lets a `Fault` happen, `mended`
 is what an operator does; after each of them the world settles by the rules of Dockyard and DRBD:
 
 * two hosts talk when both are on, no cut line lies between their sites, and one has an address that the other can use;
-* DRBD 8.4 knows no quorum: a Primary writes on, whoever it sees. At boot the host that the record names becomes Primary
-  by itself only while it is connected to the other replica (`drbd-storage`);
+* at boot the host that the record names becomes Primary by itself only while it is connected to the other replica
+  (`drbd-storage`), with DRBD 9, too: a replica keeps quorum with the tie-breaker, and its record may be an old one;
+* DRBD 8.4 knows no quorum: a Primary writes on, whoever it sees;
 * DRBD 9 with `quorum majority`, `on-no-quorum io-error` and a diskless tie-breaker: a Primary without quorum cannot
   write. A tie-breaker lets a replica *keep* quorum, it never gives quorum to one that has none, such as one that just
   booted (`calc_quorum` in LINBIT's drbd_state.c asks for `have_quorum[NOW]`). A Secondary that lost the Primary, while
