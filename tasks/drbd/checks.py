@@ -87,7 +87,7 @@ def _versions(topology: Topology, observed: Observed) -> Iterator[Finding]:
         return  # a finding of its own
     except StepFailed as error:
         first = next(host.name for host in topology.hosts.values() if host.drbd)
-        yield finding(first, "the replicas do not have the same DRBD module", str(error), error.advice)
+        yield finding(first, "the DRBD modules of the replicas do not fit", str(error), error.advice)
 
 
 def _two_writers(name: str, states: STATES) -> Iterator[Finding]:

@@ -115,6 +115,7 @@ def is_9(topology: Topology, observed: Observed) -> bool:
             f"there is no DRBD module for the kernel of {', '.join(lacking)}",
             advice="Debian's kernel carries DRBD 8.4; a cloud kernel does not: install linux-image-amd64.",
         )
+    _refuse_change_at_boot(observed, replicas)
     majors = {host: version.split(".")[0] for host, version in versions.items()}
     if len(set(majors.values())) > 1:
         raise StepFailed(
@@ -123,6 +124,18 @@ def is_9(topology: Topology, observed: Observed) -> bool:
             advice="8.4 and 9 can talk to each other but have different rules: bring both to one first.",
         )
     return "9" in majors.values()
+
+
+def _refuse_change_at_boot(observed: Observed, replicas: Sequence[str]) -> None:
+    """A module that was installed beside the one that runs: the next boot would meet the other's file and metadata."""
+    for host in replicas:
+        facts = observed.of(LIVE, host).facts
+        if facts.loaded and facts.available and facts.loaded.split(".")[0] != facts.available.split(".")[0]:
+            raise StepFailed(
+                f"{host} runs DRBD {facts.loaded}, and will load {facts.available} with its next boot",
+                advice=f"Decide for one: `modinfo -n drbd` on {host} names the file of the other. LINBIT's guide says "
+                "how to go from 8.4 to 9: both replicas down, the new module, `drbdadm create-md` converts.",
+            )
 
 
 def plan_config(topology: Topology, observed: Observed) -> Plan:

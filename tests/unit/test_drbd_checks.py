@@ -130,6 +130,10 @@ FAULTS: dict[str, tuple[Break, list[tuple[str, str]]]] = {
         of(MIRROR, resource=resource(out_of_sync_kib=12)),
         [(MIRROR, "12 KiB of data differ")],
     ),
+    "another module for the next boot": (
+        facts(PROD, available="9.2.16"),
+        [(PROD, "the DRBD modules of the replicas do not fit")],
+    ),
     "two readings that differ": (of(PROD, doubt="resources[0].role: ..."), [(PROD, "two readings of data differ")]),
     "nobody is Primary": (
         both(
@@ -147,9 +151,12 @@ FAULTS: dict[str, tuple[Break, list[tuple[str, str]]]] = {
     "an open mount point": (facts(MIRROR, immutable=False), [(MIRROR, "can be written into")]),
     "no module after an update of the kernel": (
         both(facts(MIRROR, loaded="", available=""), of(MIRROR, resource=None)),
-        [(PROD, "do not have the same DRBD module"), (MIRROR, "data is not up")],
+        [(PROD, "the DRBD modules of the replicas do not fit"), (MIRROR, "data is not up")],
     ),
-    "two generations of DRBD": (facts(MIRROR, loaded="9.2.16"), [(PROD, "do not have the same DRBD module")]),
+    "two generations of DRBD": (
+        facts(MIRROR, loaded="9.2.16", available="9.2.16"),
+        [(PROD, "the DRBD modules of the replicas do not fit")],
+    ),
 }
 
 

@@ -253,6 +253,7 @@ def test_the_secret_never_leaves_the_host_with_the_file(tmp_path: Path) -> None:
     [
         ({MIRROR: {"available": ""}}, "no DRBD module for the kernel of dock-mirror"),
         ({MIRROR: {"available": "9.2.16"}}, "different versions of DRBD: dock-prod has 8.4.11, dock-mirror has 9.2.16"),
+        ({MIRROR: {"loaded": "8.4.11", "available": "9.2.16"}}, "dock-mirror runs DRBD 8.4.11, and will load 9.2.16"),
         ({PROD: {"hostname": "prod"}}, "dock-prod calls itself 'prod'"),
     ],
 )
