@@ -76,6 +76,8 @@ def show(nornir: Nornir, topology: Topology, report: Report) -> int:
     replicas = drbd.in_use(topology, observed)
     if replicas:
         report.table("storage", [storage_row(observed, name) for name in replicas])
+    if replicas and topology.cluster.backup:
+        report.table("backups", [backup_row(observed, name) for name in replicas])
     report.record("directions", [direction_row(one) for one in wireguard.directions(topology, observed)])
     findings = all_findings(topology, observed)
     report.judged(findings)
@@ -124,6 +126,21 @@ def storage_row(observed: Observed, name: str) -> Row:
         "connection": str(state.peer.link) if state.peer else "StandAlone" if state.running else "-",
         "behind": f"{state.out_of_sync_kib} KiB",
         "mounted": "yes" if state.mounted else "no",
+    }
+
+
+def backup_row(observed: Observed, name: str) -> Row:
+    """What one replica saved last, by itself; ``-`` where it never did, or nothing could be seen."""
+    state = observed.seen(backup.BACKUP).get(name)
+    good = state.good if state else None
+    if state is None or good is None:
+        return {"replica": name, "newest": "-", "snapshot": "-", "files": "-", "saved": "-"}
+    return {
+        "replica": name,
+        "newest": f"{(state.now - good.began) / 3600:.1f} h ago",
+        "snapshot": good.snapshot[:8],
+        "files": f"{good.files}, {good.bytes / 2**20:.1f} MiB",
+        "saved": good.how,
     }
 
 

@@ -75,7 +75,8 @@ _WORDS = (
         Reason.GONE,
         (
             r"connection (refused|timed out|reset|closed|lost)|no route to host|could not resolve|no such host|"
-            r"unable to start the sftp session|network is unreachable|i/o timeout|broken pipe|not responding"
+            r"unable to start the sftp session|ssh command exited|"
+            r"network is unreachable|i/o timeout|broken pipe|not responding"
         ),
     ),
     (Reason.DAMAGED, r"repository contains errors|data is damaged|hash mismatch|ciphertext verification failed"),

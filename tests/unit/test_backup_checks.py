@@ -113,6 +113,7 @@ def test_the_age_is_that_of_the_newest_on_either_replica(hours: int, old: bool) 
         ("1", 'Fatal: unable to save snapshot: Save(<data/1>): "sftp: no space left on device"', Reason.FULL),
         ("1", "subprocess ssh: ssh: connect to host nas port 22: No route to host", Reason.GONE),
         ("1", "ssh: Could not resolve hostname nas.lan: Name or service not known", Reason.GONE),
+        ("1", "Fatal: unable to save snapshot: ssh command exited: exit status 255", Reason.GONE),
         ("1", "subprocess ssh: Host key verification failed.", Reason.HOST_KEY),
         ("1", "backup@nas.lan: Permission denied (publickey).", Reason.LOGIN),
         ("1", "unexpected HTTP response (401): 401 Unauthorized", Reason.LOGIN),
