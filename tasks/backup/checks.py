@@ -10,6 +10,7 @@ from dockyard.topology import Topology
 from dockyard.unseen import unseen
 from tasks.backup import places
 from tasks.backup.facts import BACKUP, BackupState
+from tasks.backup.finding import finding
 from tasks.backup.result import ADVICE, LastRun
 from tasks.backup.script import backup_of, texts
 
@@ -28,7 +29,7 @@ def check_backup(topology: Topology, observed: Observed, *, storage: str) -> lis
     if states and not any(state.repository or state.password for state in states.values()):
         return [
             *missing,
-            _finding(next(iter(states)), "backups were never set up", "no password, no repository", SET_UP),
+            finding(next(iter(states)), "backups were never set up", "no password, no repository", SET_UP),
         ]
     return [
         *missing,
@@ -44,7 +45,7 @@ def check_backup(topology: Topology, observed: Observed, *, storage: str) -> lis
 def _secrets(states: States) -> Iterator[Finding]:
     fingerprints = {host: state.password.fingerprint for host, state in states.items() if state.password}
     if len(set(fingerprints.values())) > 1:
-        yield _finding(
+        yield finding(
             next(iter(fingerprints)),
             "the replicas have different passwords for the repository",
             "; ".join(f"{host}: {fingerprint}" for host, fingerprint in fingerprints.items())
@@ -53,9 +54,9 @@ def _secrets(states: States) -> Iterator[Finding]:
         )
     for host, state in states.items():
         if state.password is None:
-            yield _finding(host, "has no password for the repository", f"{places.PASSWORD} is not there", SET_UP)
+            yield finding(host, "has no password for the repository", f"{places.PASSWORD} is not there", SET_UP)
         elif not state.password.private:
-            yield _finding(host, f"others than root may read {places.PASSWORD}", "its mode is not 0600", SET_UP)
+            yield finding(host, f"others than root may read {places.PASSWORD}", "its mode is not 0600", SET_UP)
 
 
 def _files(topology: Topology, states: States, storage: str) -> Iterator[Finding]:
@@ -63,7 +64,7 @@ def _files(topology: Topology, states: States, storage: str) -> Iterator[Finding
         wanted = texts(topology, topology.host(host), storage=storage)
         stale = [path for path, (text, _) in wanted.items() if state.files[path].content != text]
         if stale:
-            yield _finding(host, "what makes the backups is not as planned", ", ".join(stale), SET_UP)
+            yield finding(host, "what makes the backups is not as planned", ", ".join(stale), SET_UP)
 
 
 def _timers(states: States) -> Iterator[Finding]:
@@ -72,7 +73,7 @@ def _timers(states: States) -> Iterator[Finding]:
             seen = state.units[name]
             if not (seen.is_active and seen.is_enabled):
                 said = f"{seen.active} and {seen.enabled or 'not installed'}"
-                yield _finding(
+                yield finding(
                     host, f"{name} does not wake anybody", said, f"{SET_UP}; by hand: systemctl enable --now {name}"
                 )
 
@@ -83,12 +84,12 @@ def _age(topology: Topology, states: States) -> Iterator[Finding]:
     if found is None:
         if states:
             host = next((host for host, state in states.items() if state.mounted), next(iter(states)))
-            yield _finding(host, "there is no backup yet", "no run was ever saved", "python runbooks/backup.py --now")
+            yield finding(host, "there is no backup yet", "no run was ever saved", "python runbooks/backup.py --now")
         return
     host, good = found
     age_h = (states[host].now - good.began) / 3600
     if age_h > limit_h:
-        yield _finding(
+        yield finding(
             host,
             f"the newest backup is {age_h:.0f} hours old",
             f"snapshot {good.snapshot[:8]}; more than {limit_h:g} hours are too old (cluster.backup.max_age_h)",
@@ -101,7 +102,7 @@ def _last_run(states: States) -> Iterator[Finding]:
     if found and not found[1].ok:
         host, last = found
         fault = "old backups could not be removed" if last.stage == "retention" else "the last backup failed"
-        yield _finding(host, f"{fault}: {last.reason}", last.evidence, ADVICE[last.reason])
+        yield finding(host, f"{fault}: {last.reason}", last.evidence, ADVICE[last.reason])
 
 
 def _last_check(states: States) -> Iterator[Finding]:
@@ -111,10 +112,10 @@ def _last_check(states: States) -> Iterator[Finding]:
     host, last = found
     days = (states[host].now - last.ended) / 86400
     if not last.ok:
-        yield _finding(host, f"the last check of the backups failed: {last.reason}", last.evidence, ADVICE[last.reason])
+        yield finding(host, f"the last check of the backups failed: {last.reason}", last.evidence, ADVICE[last.reason])
     elif days > CHECK_LIMIT_DAYS:
         advice = f"On {host}: systemctl start {places.CHECK}; journalctl -u {places.CHECK}"
-        yield _finding(host, f"the backups were last read back {days:.0f} days ago", f"part {last.how}", advice)
+        yield finding(host, f"the backups were last read back {days:.0f} days ago", f"part {last.how}", advice)
 
 
 def newest(states: States, of: Callable[[BackupState], LastRun | None]) -> tuple[str, LastRun] | None:
@@ -122,7 +123,3 @@ def newest(states: States, of: Callable[[BackupState], LastRun | None]) -> tuple
     runs = {host: run for host, state in states.items() if (run := of(state))}
     host = max(runs, key=lambda host: runs[host].ended, default=None)
     return (host, runs[host]) if host else None
-
-
-def _finding(host: str, fault: str, evidence: str, advice: str) -> Finding:
-    return Finding(cause=Cause.BACKUP, host=host, fault=fault, evidence=evidence, advice=advice)

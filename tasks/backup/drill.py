@@ -23,6 +23,7 @@ from dockyard.typed_json import typed
 from dockyard.unseen import unseen
 from tasks.backup import places
 from tasks.backup.facts import BACKUP, BackupState
+from tasks.backup.finding import finding
 from tasks.backup.nas import ANY, SNAPSHOTS, TIMEOUT_S
 from tasks.backup.result import ADVICE, LastRun, Reason
 from tasks.backup.script import replication_of
@@ -110,36 +111,36 @@ def place(observed: Observed, on: str) -> str:
 def check_snapshot(_topology: Topology, observed: Observed, *, on: str, snapshot: str) -> list[Finding]:
     """The repository can be read from where the restore is to be, and the snapshot is there."""
     on = place(observed, on)
-    found = [finding for finding in unseen(observed, SNAPSHOTS, Cause.BACKUP) if finding.host == on]
+    found = [one for one in unseen(observed, SNAPSHOTS, Cause.BACKUP) if one.host == on]
     for host, seen in observed.seen(SNAPSHOTS).items():
         if host != on:
             continue
         if seen.repository is not Repository.READABLE:
             fault = f"the repository cannot be read: {seen.repository}"
-            found.append(_finding(on, fault, seen.message, "Is the NAS up?"))
+            found.append(finding(on, fault, seen.message, "Is the NAS up?"))
         elif pick(seen.snapshots, snapshot) is None:
             there = ", ".join(one.short_id for one in seen.snapshots) or "none"
             advice = "python runbooks/backup.py --now"
-            found.append(_finding(on, f"there is no snapshot {snapshot}", f"there: {there}", advice))
+            found.append(finding(on, f"there is no snapshot {snapshot}", f"there: {there}", advice))
     return found
 
 
 def check_room(topology: Topology, observed: Observed, *, on: str, domain: Domain[Room]) -> list[Finding]:
     """The scratch folder lies beside the live data and has room for all of the snapshot."""
     on = place(observed, on)
-    found = [finding for finding in unseen(observed, domain, Cause.BACKUP) if finding.host == on]
+    found = [one for one in unseen(observed, domain, Cause.BACKUP) if one.host == on]
     seen = observed.seen(domain).get(on)
     if seen is None:
         return found
     mount = replication_of(topology).mount
     if seen.mount == mount or seen.mount.startswith(f"{mount}/"):
-        found.append(_finding(on, "the scratch folder lies in the live storage", seen.mount, "Give another --scratch"))
+        found.append(finding(on, "the scratch folder lies in the live storage", seen.mount, "Give another --scratch"))
     if seen.size_bytes is None:
-        found.append(_finding(on, "the size of the snapshot could not be read", seen.message, "Is the NAS up?"))
+        found.append(finding(on, "the size of the snapshot could not be read", seen.message, "Is the NAS up?"))
     elif seen.free_bytes < seen.size_bytes * SPARE:
         size, free = (f"{number / 2**20:.1f} MiB" for number in (seen.size_bytes, seen.free_bytes))
         fault = f"there is no room to restore into ({seen.mount})"
-        found.append(_finding(on, fault, f"{free} are free, {size} and a tenth are needed", "Give another --scratch"))
+        found.append(finding(on, fault, f"{free} are free, {size} and a tenth are needed", "Give another --scratch"))
     return found
 
 
@@ -171,7 +172,7 @@ def check_ended(_topology: Topology, observed: Observed, *, on: str, run: str) -
     if state is None or result(state, run) or not state.busy(places.DRILL):
         return []
     progress = str(state.progress.get("drill", "nothing restored yet"))
-    return [_finding(on, "the restore is at work", progress, f"On {on}: journalctl -f -u {places.DRILL}")]
+    return [finding(on, "the restore is at work", progress, f"On {on}: journalctl -f -u {places.DRILL}")]
 
 
 def check_equal(_topology: Topology, observed: Observed, *, on: str, run: str) -> list[Finding]:
@@ -180,12 +181,12 @@ def check_equal(_topology: Topology, observed: Observed, *, on: str, run: str) -
     ended = result(observed.of(BACKUP, on), run)
     if ended is None:
         advice = f"On {on}: journalctl -u {places.DRILL}"
-        return [_finding(on, "the restore did not run to its end", "no result was written", advice)]
+        return [finding(on, "the restore did not run to its end", "no result was written", advice)]
     if ended.ok:
         return []
     counted = sentence(ended) if ended.reason is Reason.DIFFERS else ""
     seen = f"{counted}; {ended.evidence}" if counted else ended.evidence
-    return [_finding(on, f"the restore failed: {ended.reason}", seen, ADVICE[ended.reason])]
+    return [finding(on, f"the restore failed: {ended.reason}", seen, ADVICE[ended.reason])]
 
 
 def verdict(observed: Observed, *, on: str, run: str) -> str:
@@ -225,7 +226,3 @@ def plan_record(topology: Topology, observed: Observed, *, on: str, run: str, sn
         observed,
         Evidence(kind=KIND, run=run, by=by, passed=ended.ok, versions=versions, facts=facts),
     )
-
-
-def _finding(host: str, fault: str, seen: str, advice: str) -> Finding:
-    return Finding(cause=Cause.BACKUP, host=host, fault=fault, evidence=seen, advice=advice)

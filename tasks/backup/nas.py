@@ -18,6 +18,7 @@ from dockyard.typed_json import typed
 from dockyard.unseen import unseen
 from tasks.backup import places
 from tasks.backup.facts import BACKUP
+from tasks.backup.finding import finding
 from tasks.backup.script import backup_of, known_as
 from tasks.backup.snapshots import Repository, Snapshots, read_snapshots
 from tasks.backup.tools import carries_replica
@@ -69,7 +70,7 @@ def _wrong_keys(sftp: Sftp, observed: Observed) -> Iterator[Finding]:
         shown = ", ".join(f"{key.type} {key.fingerprint}" for key in keys)
         if not keys:
             advice = f"Is it up, with SFTP switched on? On {host}: ssh-keyscan -p {sftp.port} {sftp.host}"
-            yield _finding(host, "the NAS does not answer", f"{sftp.host} port {sftp.port}", advice)
+            yield finding(host, "the NAS does not answer", f"{sftp.host} port {sftp.port}", advice)
         elif pinned is None:
             best = next((line for line in lines if line.startswith("ssh-ed25519")), next(iter(lines)))
             advice = (
@@ -77,10 +78,10 @@ def _wrong_keys(sftp: Sftp, observed: Observed) -> Iterator[Finding]:
                 "/etc/ssh/ssh_host_ed25519_key.pub), then pin it in defaults.yaml, cluster.backup.sftp:\n"
                 f'  host_key: "{best}"'
             )
-            yield _finding(host, "the host key of the NAS is unknown", shown, advice)
+            yield finding(host, "the host key of the NAS is unknown", shown, advice)
         elif pinned not in lines:
             advice = "Somebody may sit in between; nothing was sent. If the NAS was really reinstalled, pin the new one"
-            yield _finding(host, "THE HOST KEY OF THE NAS IS NOT THE PINNED ONE", shown, advice)
+            yield finding(host, "THE HOST KEY OF THE NAS IS NOT THE PINNED ONE", shown, advice)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +135,7 @@ def check_login(topology: Topology, observed: Observed) -> list[Finding]:
         if state.standing is Repository.UNREACHABLE:
             evidence = state.message.replace("\n", " / ")
             found.append(
-                _finding(
+                finding(
                     host,
                     "the NAS does not let us in, or cannot be reached",
                     evidence,
@@ -162,7 +163,7 @@ def check_repository(topology: Topology, observed: Observed) -> list[Finding]:
     for host, state in observed.seen(REPOSITORY).items():
         if state.standing in {Repository.MISSING, Repository.WRONG_PASSWORD, Repository.LOCKED}:
             found.append(
-                _finding(
+                finding(
                     host,
                     f"the repository cannot be used: {state.standing}",
                     state.message,
@@ -170,7 +171,3 @@ def check_repository(topology: Topology, observed: Observed) -> list[Finding]:
                 )
             )
     return found
-
-
-def _finding(host: str, fault: str, evidence: str, advice: str) -> Finding:
-    return Finding(cause=Cause.BACKUP, host=host, fault=fault, evidence=evidence, advice=advice)

@@ -11,6 +11,7 @@ from dockyard.topology import Topology
 from dockyard.unseen import unseen
 from tasks.backup import places
 from tasks.backup.facts import BACKUP, BackupState
+from tasks.backup.finding import finding
 from tasks.backup.result import ADVICE
 
 _START = """\
@@ -33,7 +34,7 @@ def _at_work(observed: Observed) -> Iterator[Finding]:
         for unit, verb in ((places.RUN, "run"), (places.CHECK, "check")):
             if state.busy(unit):
                 advice = f"On {host}: journalctl -f -u {unit}"
-                yield _finding(host, f"{unit} is at work", _progress(state, verb), advice)
+                yield finding(host, f"{unit} is at work", _progress(state, verb), advice)
 
 
 def check_mounted(_topology: Topology, observed: Observed) -> list[Finding]:
@@ -43,9 +44,7 @@ def check_mounted(_topology: Topology, observed: Observed) -> list[Finding]:
         return []
     host = next(iter(states), next(iter(observed.unseen(BACKUP)), "nobody"))
     return [
-        _finding(
-            host, "the storage is mounted nowhere that can be seen", ", ".join(states), "python runbooks/health.py"
-        )
+        finding(host, "the storage is mounted nowhere that can be seen", ", ".join(states), "python runbooks/health.py")
     ]
 
 
@@ -66,7 +65,7 @@ def _made(state: BackupState, run: str) -> bool:
 def check_ended(_topology: Topology, observed: Observed) -> list[Finding]:
     """The backup is not at work any more; its progress until then."""
     return [
-        _finding(host, "the backup is at work", _progress(state, "run"), f"On {host}: journalctl -f -u {places.RUN}")
+        finding(host, "the backup is at work", _progress(state, "run"), f"On {host}: journalctl -f -u {places.RUN}")
         for host, state in observed.seen(BACKUP).items()
         if state.busy(places.RUN)
     ]
@@ -83,10 +82,10 @@ def check_saved(_topology: Topology, observed: Observed, *, run: str) -> list[Fi
     if not made:
         host = next((host for host, state in states.items() if state.mounted), next(iter(states), "nobody"))
         return [
-            _finding(host, "the backup did not run", "no result was written", f"On {host}: journalctl -u {places.RUN}")
+            finding(host, "the backup did not run", "no result was written", f"On {host}: journalctl -u {places.RUN}")
         ]
     return [
-        _finding(host, f"the backup failed: {last.reason}", last.evidence, ADVICE[last.reason])
+        finding(host, f"the backup failed: {last.reason}", last.evidence, ADVICE[last.reason])
         for host, last in made.items()
         if not last.ok
     ]
@@ -107,7 +106,3 @@ def summary(observed: Observed, run: str) -> str:
                 f"in {last.ended - last.began} s, {how}."
             )
     return ""
-
-
-def _finding(host: str, fault: str, evidence: str, advice: str) -> Finding:
-    return Finding(cause=Cause.BACKUP, host=host, fault=fault, evidence=evidence, advice=advice)

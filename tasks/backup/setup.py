@@ -10,13 +10,14 @@ from collections.abc import Callable, Sequence
 from dockyard.change import Change, Plan, Run, Unit, WriteFile, filled, unit, write_file
 from dockyard.errors import StepFailed
 from dockyard.files import FileState
-from dockyard.findings import Cause, Finding
+from dockyard.findings import Finding
 from dockyard.observe import Domain, Observed
 from dockyard.remote import Command, Outputs
 from dockyard.secret import Secret
 from dockyard.topology import Host, Topology
 from tasks.backup import places
 from tasks.backup.facts import BACKUP, BackupState, SecretSeen
+from tasks.backup.finding import finding
 from tasks.backup.nas import REPOSITORY
 from tasks.backup.script import backup_of, texts
 from tasks.backup.snapshots import Repository
@@ -119,15 +120,9 @@ def check_rest_password(topology: Topology, observed: Observed) -> list[Finding]
     first = replicas(topology)[0]
     if rest is None or not rest.user or any(state.rest_password for state in observed.seen(BACKUP).values()):
         return []
-    return [
-        Finding(
-            cause=Cause.BACKUP,
-            host=first,
-            fault=f"the password of {rest.user} for the REST server is missing",
-            evidence=f"there is no {places.REST_PASSWORD} on any replica",
-            advice=f"On {first}: sudo install -D -m 600 /dev/stdin {places.REST_PASSWORD}, type it, Ctrl-D",
-        )
-    ]
+    fault = f"the password of {rest.user} for the REST server is missing"
+    advice = f"On {first}: sudo install -D -m 600 /dev/stdin {places.REST_PASSWORD}, type it, Ctrl-D"
+    return [finding(first, fault, f"there is no {places.REST_PASSWORD} on any replica", advice)]
 
 
 def plan_keys(topology: Topology, observed: Observed) -> Plan:

@@ -12,6 +12,7 @@ from dockyard.observe import Domain, Observed
 from dockyard.remote import Command, Outputs
 from dockyard.topology import Host, Topology
 from dockyard.unseen import unseen
+from tasks.backup.finding import finding
 
 PACKAGES = {
     "restic": "restic",
@@ -72,10 +73,6 @@ def _old(observed: Observed) -> Iterator[Finding]:
     for host, tools in observed.seen(TOOLS).items():
         found = re.match(r"restic (\d+)\.(\d+)", tools.version)
         if not found or (int(found[1]), int(found[2])) < LEAST:
-            yield Finding(
-                cause=Cause.BACKUP,
-                host=host,
-                fault=f"restic is older than {LEAST[0]}.{LEAST[1]}",
-                evidence=tools.version or "restic version prints nothing",
-                advice="Debian 13 has a newer one; on Debian 12 put restic's own binary into /usr/local/bin",
-            )
+            fault = f"restic is older than {LEAST[0]}.{LEAST[1]}"
+            advice = "Debian 13 has a newer one; on Debian 12 put restic's own binary into /usr/local/bin"
+            yield finding(host, fault, tools.version or "restic version prints nothing", advice)

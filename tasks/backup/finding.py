@@ -1,0 +1,10 @@
+"""How every finding about backups is made."""
+
+from __future__ import annotations
+
+from dockyard.findings import Cause, Finding
+
+
+def finding(host: str, fault: str, evidence: str, advice: str) -> Finding:
+    """A finding about backups, the last in the order of causes."""
+    return Finding(cause=Cause.BACKUP, host=host, fault=fault, evidence=evidence, advice=advice)
