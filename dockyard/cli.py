@@ -77,6 +77,17 @@ def main(doc: str | None, steps: Sequence[Step]) -> NoReturn:
     sys.exit(guarded(arguments, body))
 
 
+def number(least: float, most: float) -> Callable[[str], float]:
+    """For ``type=`` of an option: a number between two others."""
+
+    def number(text: str) -> float:
+        if not least <= float(text) <= most:  # also refuses nan
+            raise argparse.ArgumentTypeError(f"{text} is not between {least:g} and {most:g}")
+        return float(text)
+
+    return number
+
+
 def guarded(arguments: argparse.Namespace, body: Callable[[Report], int]) -> int:
     """Call ``body`` with a report; turn what it raises into a message with advice and an exit code."""
     report = Report(Path(sys.argv[0]).stem, json_mode=arguments.json, verbose=arguments.verbose)

@@ -31,6 +31,7 @@ DOMAINS: list[Domain[Any]] = [
     wireguard.REACH,
     drbd.DRBD,
     drbd.WRITER,
+    drbd.VERIFY,
     backup.BACKUP,
 ]
 
@@ -41,7 +42,14 @@ def check_backup(topology: Topology, observed: Observed) -> list[Finding]:
     return backup.check_backup(topology, observed, storage=drbd.STORAGE) if begun else []
 
 
-CHECKS = [machine.check_machine, wireguard.check_mesh, hosts_file.check_names, drbd.check_drbd, check_backup]
+CHECKS = [
+    machine.check_machine,
+    wireguard.check_mesh,
+    hosts_file.check_names,
+    drbd.check_drbd,
+    drbd.check_verify,
+    check_backup,
+]
 
 Row = dict[str, str]
 

@@ -44,6 +44,7 @@ STEPS: list[Step] = [
     Converge("Promote the writer for the first time", drbd.plan_promotion, SEES, on=ON),
     Converge("Make the file system", drbd.plan_file_system, SEES, on=ON),
     Converge("Mount it on the writer, now and at boot", drbd.plan_storage, SEES, on=ON),
+    Converge("Compare both copies every month", drbd.plan_verify, [*SEES, drbd.VERIFY], on=ON),
     Wait("The writer has it mounted, and the replicas are in sync", drbd.check_drbd, SEES, timeout_s=7 * 86400, on=ON),
 ]
 

@@ -18,14 +18,14 @@ from dataclasses import asdict
 
 from nornir.core import Nornir
 
-from dockyard.cli import ask_at_terminal, guarded, make_ready, parser
+from dockyard.cli import ask_at_terminal, guarded, make_ready, number, parser
 from dockyard.cluster import open_cluster
 from dockyard.errors import Refused, UsageError
 from dockyard.observe import sweep
 from dockyard.report import Report
 from dockyard.topology import Topology, Wan
 from tasks.drbd import advice, forecast, known, line, seed, sizing
-from tasks.drbd.quantities import parse_size, size
+from tasks.drbd.quantities import size, size_argument
 from tasks.drbd.wan import Load
 
 OPTIONS = ("mbit", "rtt_ms", "share", "size", "write_mbit")
@@ -42,34 +42,18 @@ def _options() -> argparse.ArgumentParser:
     made.add_argument("--measure", action="store_true", help="measure the rate too: loads the line for some seconds")
     made.add_argument("--offline", action="store_true", help="ask no host; use the options and the inventory")
     made.add_argument("--yes", action="store_true", help="do not ask before the line is loaded")
-    made.add_argument("--seconds", type=_number(2, 60), default=8.0, help="the most a direction is measured (8)")
-    made.add_argument("--mib", type=_number(1, 4096), default=64.0, help="the most that is sent in a direction (64)")
-    made.add_argument("--port", type=_number(1024, 65535), default=line.PORT, help="TCP port to measure on (7799)")
-    made.add_argument("--mbit", type=_number(0.001, 100_000), help="rate of the slower direction, 10^6 bits a second")
-    made.add_argument("--rtt-ms", type=_number(0.001, 5000), help="round trip in milliseconds")
-    made.add_argument("--share", type=_number(0.001, 1), help="part of the rate that a resync may take, such as 0.5")
-    made.add_argument("--size", type=_size, help="of the device, such as 500G or 2T (without a letter: GiB)")
-    made.add_argument("--write-mbit", type=_number(0, 100_000), help="what is usually written, 10^6 bits a second")
-    made.add_argument("--burst", type=_size, default=10 * 1024**3, help="size of the burst to look at (10G)")
-    made.add_argument("--outage", type=_number(0.01, 8760), default=8.0, help="hours of the outage to look at (8)")
+    made.add_argument("--seconds", type=number(2, 60), default=8.0, help="the most a direction is measured (8)")
+    made.add_argument("--mib", type=number(1, 4096), default=64.0, help="the most that is sent in a direction (64)")
+    made.add_argument("--port", type=number(1024, 65535), default=line.PORT, help="TCP port to measure on (7799)")
+    made.add_argument("--mbit", type=number(0.001, 100_000), help="rate of the slower direction, 10^6 bits a second")
+    made.add_argument("--rtt-ms", type=number(0.001, 5000), help="round trip in milliseconds")
+    made.add_argument("--share", type=number(0.001, 1), help="part of the rate that a resync may take, such as 0.5")
+    made.add_argument("--size", type=size_argument, help="of the device, such as 500G or 2T (without a letter: GiB)")
+    made.add_argument("--write-mbit", type=number(0, 100_000), help="what is usually written, 10^6 bits a second")
+    made.add_argument("--burst", type=size_argument, default=10 * 1024**3, help="size of the burst to look at (10G)")
+    made.add_argument("--outage", type=number(0.01, 8760), default=8.0, help="hours of the outage to look at (8)")
     made.add_argument("--seed", action="store_true", help="only print how to carry the first copy there on a disk")
     return made
-
-
-def _number(least: float, most: float) -> Callable[[str], float]:
-    def number(text: str) -> float:
-        if not least <= float(text) <= most:  # also refuses nan
-            raise argparse.ArgumentTypeError(f"{text} is not between {least:g} and {most:g}")
-        return float(text)
-
-    return number
-
-
-def _size(text: str) -> int:
-    try:
-        return parse_size(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _plan(arguments: argparse.Namespace, report: Report) -> int:

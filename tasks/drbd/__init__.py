@@ -10,7 +10,7 @@ from tasks.drbd.config import SECRET, plan_config, plan_secret, plan_share_secre
 from tasks.drbd.disaster import check_gone, plan_new_writer_alone, plan_promote_alone, plan_start_alone, preflight
 from tasks.drbd.parted import CHANGES, PARTED
 from tasks.drbd.places import STORAGE
-from tasks.drbd.replica import DRBD, LIVE, REPLICAS, ROLES, ReplicaState, other_of, replica_called
+from tasks.drbd.replica import DRBD, LIVE, REPLICAS, ROLES, ReplicaState, other_of, replica_called, replication_of
 from tasks.drbd.returned import check_one_history, plan_reconnect, plan_retire, what_came_back
 from tasks.drbd.storage import (
     plan_file_system,
@@ -35,6 +35,7 @@ from tasks.drbd.switch import (
     plan_start,
 )
 from tasks.drbd.tools import TOOLS, plan_tools
+from tasks.drbd.verify import VERIFY, check_verify, plan_verify
 from tasks.drbd.witness import WITNESS
 from tasks.drbd.writer import WRITER, Record, now, plan_copies, plan_record
 
@@ -49,6 +50,7 @@ __all__ = [
     "STORAGE",
     "TOOLS",
     "USERS",
+    "VERIFY",
     "WITNESS",
     "WRITER",
     "Record",
@@ -61,6 +63,7 @@ __all__ = [
     "check_promoted",
     "check_ready",
     "check_token",
+    "check_verify",
     "in_use",
     "now",
     "other_of",
@@ -88,7 +91,9 @@ __all__ = [
     "plan_tools",
     "plan_units",
     "plan_up",
+    "plan_verify",
     "preflight",
     "replica_called",
+    "replication_of",
     "what_came_back",
 ]

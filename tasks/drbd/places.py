@@ -54,3 +54,10 @@ def files(replication: Replication) -> list[str]:
     """All files but the resource file that a replica has of ours."""
     ours = [GLOBAL, ADJUST, GUARD, CATCH, unit_file(UP), unit_file(STORAGE)]
     return [*ours, *map(drop_in, replication.units)]
+
+
+VERIFY = "/usr/local/lib/dockyard/drbd-verify"
+VERIFY_SERVICE = "dockyard-verify.service"
+VERIFY_TIMER = "dockyard-verify.timer"
+VERIFIED = "/var/lib/dockyard/verify.json"
+"""What the last comparison of both copies found that this host asked for."""

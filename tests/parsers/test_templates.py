@@ -12,6 +12,8 @@ from tests.parsers.samples import MACHINE_FORMS, SAMPLES, Sample
 
 PROBES = {
     "backup_facts",
+    "drbd_blocks",
+    "drbd_drill",
     "drbd_facts",
     "drbd_line",
     "drbd_parted",

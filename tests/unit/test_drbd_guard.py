@@ -113,7 +113,7 @@ OBSTACLES = {
 OBSTACLES_84 = {
     **{
         f"connection {state}": ("cstate", state, "no connection to the other replica")
-        for state in ("StandAlone", "WFConnection", "Connecting", "SyncSource", "VerifyS", "PausedSyncS")
+        for state in ("StandAlone", "WFConnection", "Connecting", "SyncSource", "PausedSyncS")
     },
     **{
         f"disks {state}": ("dstate", state, "the disks are")

@@ -16,7 +16,7 @@ import pytest
 from dockyard.change import Change, Plan, Run
 from dockyard.errors import NotObserved
 from dockyard.observe import Observed
-from dockyard.runbook import Confirm, Converge, Show, Wait
+from dockyard.runbook import Confirm, Converge, Gate, Show, Wait
 from runbooks.failover import planned
 from tasks import drbd
 from tasks.drbd import places, switch
@@ -216,7 +216,7 @@ def walk(pair: Pair, to: str, budget: float = float("inf")) -> int:
             assert left == {}, f"{step.title}: {left} did not last"
         elif isinstance(step, Wait) and step.check(CLUSTER, seen):
             seen = pair.seen()
-        if not isinstance(step, Converge) and (findings := step.check(CLUSTER, seen)):
+        if isinstance(step, Gate | Wait) and (findings := step.check(CLUSTER, seen)):
             raise Stopped(f"{step.title}: {findings}")
     return done
 
