@@ -165,7 +165,7 @@ def _disks(name: str, states: STATES) -> Iterator[Finding]:
                 host=host,
                 fault=f"{state.out_of_sync_kib} KiB of {name} differ between the replicas",
                 evidence=state.sentence,
-                advice=f"Still on its way, else drbdadm disconnect {name}; drbdadm connect {name}",
+                advice="Still on its way; else a comparison found it: docs/drbd.md, When a comparison finds something",
             )
 
 

@@ -1,8 +1,8 @@
 """The monthly comparison of both copies (`drbdadm verify`): a timer on each replica; the Primary's does the work.
 
 What it found is kept on the host that asked for it, in `places.VERIFIED`, and judged by `check_verify`. DRBD marks what
-differs as out of sync and mends nothing: the next resync copies these blocks from the Primary, whichever side is wrong.
-(drbdadm(8); LINBIT's guide, "Using on-line device verification".)
+differs as out of sync and mends nothing; the next resync copies these blocks from the Primary, whichever side is wrong.
+(drbdadm(8) and drbdsetup(8) of 8.4 and 9, verify; LINBIT's guide, "Using on-line device verification".)
 """
 
 from __future__ import annotations
@@ -198,7 +198,12 @@ def _old(topology: Topology, observed: Observed, states: Mapping[str, VerifyStat
 
 _MEND = """\
 DRBD does not know which side is wrong. Look at both disks (dmesg, smartctl) and compare with a backup. If the Primary's
-blocks are good, on the Secondary: drbdadm disconnect {name}; drbdadm connect {name} copies them over"""
+blocks are good, on the Secondary: {copy} (docs/drbd.md, When a comparison finds something)"""
+_COPY = {
+    False: "drbdadm disconnect {name}; drbdadm connect {name}",
+    True: "drbdadm invalidate --reset-bitmap=no {name}",
+}
+"""What copies the marked blocks, and no others, with DRBD 8.4 and 9."""
 
 _AGAIN = "On the Primary, to prove that it is mended: systemctl start --no-block {service}"
 
@@ -218,5 +223,7 @@ def _found(topology: Topology, observed: Observed, states: Mapping[str, VerifySt
         f"the last comparison found {result.out_of_sync_kib} KiB of {name} that differ between the replicas"
         + ("" if left else "; they were copied anew since"),
         f"{lately[1].age_days or 0:.1f} days ago; sectors: {'; '.join(result.places) or 'not named in the kernel log'}",
-        _MEND.format(name=name) if left else _AGAIN.format(service=places.VERIFY_SERVICE),
+        _MEND.format(copy=_COPY[any(state.facts.is_9 for state in live)].format(name=name))
+        if left
+        else _AGAIN.format(service=places.VERIFY_SERVICE),
     )

@@ -14,7 +14,7 @@ from dockyard.errors import CommandFailed, NotObserved, ParseError, Refused, Ste
 from dockyard.files import FileState, read_file
 from dockyard.findings import Cause, Finding
 from dockyard.journal import Journal
-from dockyard.observe import Domain, Observed
+from dockyard.observe import Domain, Observed, sweep
 from dockyard.remote import Command, Outputs
 from dockyard.report import Report
 from dockyard.runbook import Confirm, Converge, Engine, Gate, Options, Page, Show, Step, Wait
@@ -387,3 +387,17 @@ def test_hosts_that_are_gone_are_looked_for_by_gates_and_left_out_of_changes(mot
 
     run(Gate("Is it gone?", look, [motd.domain]), converge(motd), yes=True, gone=frozenset({"dock-prod"}))
     assert (seen, sorted(contents(motd))) == (["dock-prod"], present)
+
+
+# --- tables
+
+
+def test_a_table_is_shown_recorded_and_changes_nothing(motd: Motd, run: Runner) -> None:
+    def rows(topology: Topology, observed: Observed) -> list[dict[str, str]]:
+        return [{"host": name, "says": observed.of(motd.domain, name).content.strip()} for name in topology.hosts]
+
+    report = run(Show("What they say", rows, [motd.domain]))
+    assert report.tables["What they say"] == rows(run.cluster.topology, sweep(run.cluster.nornir, [motd.domain]))
+    assert report.steps[0].status == "unchanged"
+    assert "What they say" in run.out.getvalue()
+    assert run(Show("Nothing", lambda *_: [], [motd.domain])).tables == {}

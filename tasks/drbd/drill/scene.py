@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -192,7 +192,7 @@ class _Element(msgspec.Struct, frozen=True):
 
 
 class _Set(msgspec.Struct, frozen=True):
-    elem: Sequence[_Element] = field(default_factory=tuple)
+    elem: Sequence[_Element] = ()
 
 
 class _Object(msgspec.Struct, frozen=True):
