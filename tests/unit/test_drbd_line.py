@@ -128,6 +128,7 @@ def test_the_receiver_is_bounded_in_every_way() -> None:
     assert {"--property=IPAddressAllow=10.20.0.1", "--property=IPAddressDeny=any"} <= set(argv)
     assert {"--collect", "--property=RuntimeMaxSec=38", "--property=DynamicUser=yes"} <= set(argv)
     assert argv[-4:] == ("1", "8388608", "7", "58720256")
+    assert not any("${" in word for word in argv)  # systemd would put in a variable of its own
 
 
 @pytest.fixture
