@@ -33,6 +33,12 @@ def check_connected(topology: Topology, observed: Observed, *, leaving: str = ""
     ]
 
 
+def check_in_sync(topology: Topology, observed: Observed) -> list[Finding]:
+    """Both replicas are connected, both copies are UpToDate, and nothing differs."""
+    states = seen_replicas(topology, observed)
+    return [*check_connected(topology, observed), *_disks(replication_of(topology).resource, states)]
+
+
 def check_drbd(topology: Topology, observed: Observed) -> list[Finding]:
     """Everything: one writer, the right one, with the storage mounted; both disks UpToDate; nothing out of sync."""
     if topology.cluster.drbd is None or not _begun(observed):

@@ -18,12 +18,11 @@ from dockyard.observe import Observed
 from dockyard.rendering import render
 from dockyard.topology import Topology
 from tasks.drbd import places
-from tasks.drbd.checks import finding
+from tasks.drbd.checks import check_in_sync, finding
 from tasks.drbd.drill.lag import SAMPLES
 from tasks.drbd.drill.scene import LEAD_S, SCENE, STATE, TABLE, TOOLS, UNIT, Drill, Scene, primary, scratch, secondary
 from tasks.drbd.quantities import size
 from tasks.drbd.replica import LIVE, replication_of
-from tasks.drbd.switch import check_all_sent
 
 KEPT_FREE = 0.1
 """The part of the file system that a drill leaves free."""
@@ -83,7 +82,7 @@ def _left(scene: Scene, folder: str) -> str:
 
 def check_begin(topology: Topology, observed: Observed, *, drill: Drill) -> list[Finding]:
     """Both replicas are connected and in sync, one of them has the storage mounted, and there is room for the data."""
-    return [*check_all_sent(topology, observed), *_one_writer(topology, observed), *_room(topology, observed, drill)]
+    return [*check_in_sync(topology, observed), *_one_writer(topology, observed), *_room(topology, observed, drill)]
 
 
 def _one_writer(topology: Topology, observed: Observed) -> Iterator[Finding]:
@@ -205,7 +204,7 @@ def check_caught_up(topology: Topology, observed: Observed) -> list[Finding]:
     _still_writing(host, scene)
     writing = f"{scene.files} files so far"
     under_way = [finding(host, "data is still being written", writing, f"journalctl -u {UNIT}")]
-    return [*check_all_sent(topology, observed), *(under_way if scene.run and scene.written_s is None else [])]
+    return [*check_in_sync(topology, observed), *(under_way if scene.run and scene.written_s is None else [])]
 
 
 def plan_stop(_topology: Topology, observed: Observed) -> Plan:
