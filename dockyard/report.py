@@ -118,6 +118,15 @@ class Report:
     def note(self, text: str) -> None:
         self.console.print(f"  {_escaped(text)}")
 
+    def show(self, title: str, lines: Sequence[str] | Sequence[dict[str, str]]) -> None:
+        """Lines of text, or the rows of a table (see `table`)."""
+        rows = [line for line in lines if isinstance(line, dict)]
+        if rows:
+            self.table(title, rows)
+        for line in lines:
+            if isinstance(line, str):
+                self.note(line)
+
     def table(self, title: str, rows: Sequence[dict[str, str]]) -> None:
         """Show ``rows`` (same keys in each) under ``title``; cells may hold rich's markup."""
         from rich.table import Table

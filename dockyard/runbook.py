@@ -7,7 +7,6 @@ A step is one of
 * `Wait`: the check is asked again until it finds nothing or the time is over.
 * `Confirm`: a person reads a page and types a phrase; ``--yes`` does not answer it.
 * `Show`: a person reads what was seen, and nothing is asked.
-* `Table`: the same, in rows and columns.
 
 A step looks at its hosts first. Where it follows another one closely, ``stale_s`` lets it take what was seen less than
 so many seconds ago; a host that was changed was looked at after the change. 0 is a fresh look in any case.
@@ -110,29 +109,18 @@ class Confirm:
 
 @dataclass(frozen=True, slots=True)
 class Show:
-    """Show what ``lines`` has to say of what was seen."""
+    """Show what ``lines`` has to say of what was seen: text, or the rows of a table, all with the same columns."""
 
     title: str
-    lines: Callable[[Topology, Observed], Sequence[str]]
+    lines: Callable[[Topology, Observed], Sequence[str] | Sequence[dict[str, str]]]
     sees: Sequence[Domain[Any]]
     on: Sequence[Role] = ()
     stale_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Show a table of what was seen; every row has the same columns. Nothing is shown of no rows."""
+Step = Gate | Converge | Wait | Confirm | Show
 
-    title: str
-    rows: Callable[[Topology, Observed], Sequence[dict[str, str]]]
-    sees: Sequence[Domain[Any]]
-    on: Sequence[Role] = ()
-    stale_s: float = 0.0
-
-
-Step = Gate | Converge | Wait | Confirm | Show | Table
-
-_UNCHANGED = {Converge: "nothing to do", Show: "nothing is asked", Table: "nothing is asked"}
+_UNCHANGED = {Converge: "nothing to do", Show: "nothing is asked"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,8 +187,6 @@ class Engine:
                 self._agree(step)
             case Show():
                 self._show(step)
-            case Table():
-                self._table(step)
 
     def _check(self, step: Gate | Wait, *, again: bool = False) -> list[Finding]:
         self._observe(step, again=again)
@@ -235,15 +221,7 @@ class Engine:
         self._observe(step)
         lines = step.lines(self.topology, self.seen)
         self.journal.write("shown", lines=lines)
-        for line in lines:
-            self.report.note(line)
-
-    def _table(self, step: Table) -> None:
-        self._observe(step)
-        rows = step.rows(self.topology, self.seen)
-        self.journal.write("table", title=step.title, rows=rows)
-        if rows:
-            self.report.table(step.title, rows)
+        self.report.show(step.title, lines)
 
     def _wait(self, step: Wait) -> None:
         timeout_s = min(step.timeout_s, KEPT_BACK_S) if self.kept_back else step.timeout_s

@@ -23,7 +23,7 @@ from dockyard.cli import guarded, number, parser, walk
 from dockyard.evidence import EVIDENCE, this_run
 from dockyard.observe import Domain
 from dockyard.report import Report
-from dockyard.runbook import Converge, Gate, Options, Step, Table, Wait
+from dockyard.runbook import Converge, Gate, Options, Show, Step, Wait
 from dockyard.topology import Role, Topology
 from tasks import drbd
 from tasks.drbd import drill
@@ -93,14 +93,14 @@ def drilling(one: drill.Drill) -> list[Step]:
         Wait("The line is back, by itself", drill.check_line, SEES, timeout_s=one.cut_s + 60, on=ON),
         Wait("The Secondary has caught up", drill.check_caught_up, SEES, timeout_s=DAY_S, on=ON),
         Converge("Stop sampling", drill.plan_stop, SEES, on=ON),
-        Table("How far the Secondary was behind", drill.behind_rows, [drill.SAMPLES], on=ON),
+        Show("How far the Secondary was behind", drill.behind_rows, [drill.SAMPLES], on=ON),
         Converge("Compare all blocks", partial(drill.plan_verify_now, drill=one), compare, on=ON),
         Wait("They are compared", partial(drill.check_compared, drill=one), compare, timeout_s=7 * DAY_S, on=ON),
         Converge("Find the files on the Secondary's disk", drill.plan_map, [*SEES, drill.KNOWN, drill.PLACES], on=ON),
         Gate("The files are read back on both sides", readable, [read_back], on=ON),
         Converge("Keep the result", keep, [EVIDENCE], on=JUDGE),
         Converge("Clear up", drill.plan_clear, SEES, on=ON),
-        Table("Result", drill.result_rows, [EVIDENCE], on=JUDGE),
+        Show("Result", drill.result_rows, [EVIDENCE], on=JUDGE),
         Gate("The drill is passed", partial(drill.check_passed, drill=one), [EVIDENCE], on=JUDGE),
     ]
 
