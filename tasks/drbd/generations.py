@@ -36,13 +36,17 @@ class Generations:
 
 
 class Relation(Enum):
-    """How one copy stands to another."""
+    """How one copy stands to another; the value is a sentence, `said` puts the names in."""
 
     SAME = "both are of the same generation"
-    AHEAD = "the first one holds all that the second one holds, and more"
-    BEHIND = "the second one holds all that the first one holds, and more"
+    AHEAD = "{one} holds all that {two} holds, and more"
+    BEHIND = "{two} holds all that {one} holds, and more"
     SPLIT = "both were written without the other"
     UNRELATED = "they have no generation in common"
+
+    def said(self, one: str, two: str) -> str:
+        """The sentence for two hosts."""
+        return self.value.format(one=one, two=two)
 
 
 def read_generations(text: str) -> Generations:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -54,7 +55,7 @@ def replicas(topology: Topology) -> Iterator[str]:
 def newest_files(topology: Topology, observed: Observed) -> list[Row]:
     """The newest files of both sides, a line for each."""
     return [
-        {"host": host, "changed": _time(young.changed_at), "size": size(young.size_bytes), "file": young.path}
+        {"host": host, "changed": _time(young.changed_at), "size": size(young.size_bytes), "file": plain(young.path)}
         for host in replicas(topology)
         for young in _files(observed, host)
     ]
@@ -80,7 +81,7 @@ def check_parted(topology: Topology, observed: Observed) -> list[Finding]:
     )
     if how is Relation.UNRELATED:
         advice = "DRBD never connects these: they are two different sets of data (docs/drbd.md)"
-    return [*blind, finding(one, f"split brain: {how.value}", f"{two} and {one}; {sizes}", advice)]
+    return [*blind, finding(one, f"split brain: {how.said(one, two)}", f"{two} and {one}; {sizes}", advice)]
 
 
 def verdict(topology: Topology, observed: Observed) -> str:
@@ -89,7 +90,7 @@ def verdict(topology: Topology, observed: Observed) -> str:
     if any(state.connected for state in states.values()):
         return "The replicas are connected: there is one history."
     how = stand(topology, observed, PARTED)
-    return f"{how.value[0].upper()}{how.value[1:]} (first: {next(iter(states))})." if how else ""
+    return f"In short: {how.said(*states)}." if how else ""
 
 
 def _of(seen: T | None, shown_as: Callable[[T], str]) -> str:
@@ -120,7 +121,12 @@ def _lacking(observed: Observed, host: str) -> str:
 
 
 def _newest(seen: Changes) -> str:
-    return f"{_time(seen.newest[0].changed_at)} {seen.newest[0].path}" if seen.newest else "-"
+    return f"{_time(seen.newest[0].changed_at)} {plain(seen.newest[0].path)}" if seen.newest else "-"
+
+
+def plain(path: str) -> str:
+    """A name for a cell of a table (`Report.table`), in which brackets are markup."""
+    return re.sub(r"(\\*)(\[[a-z#/@])", r"\1\1\\\2", path)
 
 
 def _changed(seen: Changes) -> str:

@@ -105,9 +105,9 @@ def _together(topology: Topology, observed: Observed, choice: Choice) -> Iterato
         yield finding(first, "a replica without a disk has no history to compare", evidence, "docs/drbd.md")
     elif how is Relation.UNRELATED:
         advice = "These are two different sets of data: restore a backup, or make one of them anew (docs/drbd.md)"
-        yield finding(first, f"{how.value}: DRBD never connects them", evidence, advice)
+        yield finding(first, f"{how.said(*states)}: DRBD never connects them", evidence, advice)
     else:
-        fault = f"they are apart, and there is no split brain: {how.value} (first: {first})"
+        fault = f"they are apart, and there is no split brain: {how.said(*states)}"
         yield finding(
             first, fault, evidence, f"Where it says StandAlone: drbdadm connect {name}; nothing is lost by it"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 from dataclasses import replace
@@ -12,14 +13,15 @@ import pytest
 
 from dockyard.errors import CommandFailed, Unreachable
 from dockyard.observe import Observed
+from dockyard.report import Report
 from tasks import drbd
 from tasks.drbd import side_by_side, split, view
 from tasks.drbd.generations import Generations, Relation
-from tasks.drbd.parted import PARTED, Changes, Together, read_changes, read_parted
+from tasks.drbd.parted import PARTED, Changes, Together, Young, read_changes, read_parted
 from tasks.drbd.replica import replication_of
 from tasks.drbd.split import Choice, Keep
 from tasks.drbd.state import Disk, Link
-from tests.unit.histories import BASE, CLUSTER, GIB, OURS, apart
+from tests.unit.histories import BASE, CLUSTER, FILES, GIB, OURS, apart
 from tests.unit.replicas import (
     LOAD,
     MIRROR,
@@ -49,7 +51,10 @@ def test_two_histories_and_room_for_a_copy_are_no_obstacle() -> None:
 @pytest.mark.parametrize(
     ("view_of", "fault"),
     [
-        (lambda: apart(ids={MIRROR: BASE}), "dock-prod: they are apart, and there is no split brain: the first one"),
+        (
+            lambda: apart(ids={MIRROR: BASE}),
+            "dock-prod: they are apart, and there is no split brain: dock-prod holds all that dock-mirror",
+        ),
         (
             lambda: apart(ids={PROD: OURS[MIRROR]}),
             "dock-prod: they are apart, and there is no split brain: both are of",
@@ -177,7 +182,7 @@ def test_both_sides_are_shown_side_by_side() -> None:
     assert rows["newest file"][MIRROR] == "2023-11-14 22:20:00 UTC photos/ä|b.jpg"
     assert rows["units that run"] == {PROD: ", ".join(UNITS), MIRROR: "-"}
     assert [row["host"] for row in side_by_side.newest_files(CLUSTER, apart())] == list(PAIR)
-    assert side_by_side.verdict(CLUSTER, apart()) == "Both were written without the other (first: dock-prod)."
+    assert side_by_side.verdict(CLUSTER, apart()) == "In short: both were written without the other."
     (found,) = side_by_side.check_parted(CLUSTER, apart())
     assert found.fault == f"split brain: {Relation.SPLIT.value}"
     assert "split_brain.py --victim dock-mirror" in found.advice
@@ -185,6 +190,16 @@ def test_both_sides_are_shown_side_by_side() -> None:
     unseen = apart(ids={MIRROR: None}).merged(Observed({MIRROR: {drbd.LIVE.name: Unreachable(MIRROR, "no answer")}}))
     assert [one.unseen for one in side_by_side.check_parted(CLUSTER, unseen)] == [True]
     assert {row[MIRROR] for row in side_by_side.rows(CLUSTER, unseen) if row[""] == "DRBD"} == {"-"}
+
+
+@pytest.mark.parametrize("path", ["[bold]x[/bold]", "[/x", "a\\\\[red]b", "[1] plain", "photos/ä|b.jpg"])
+def test_a_table_shows_any_path_as_it_is(path: str) -> None:
+    out = io.StringIO()
+    report = Report("split_brain", out=out)
+    newest = replace(FILES, newest=(Young(changed_at=1, size_bytes=1, path=path),))
+    report.table("newest files", side_by_side.newest_files(CLUSTER, apart(files=newest)))
+    assert report.tables["newest files"][0]["file"] == path
+    assert path in out.getvalue()
 
 
 PARTED_TEXT = """\
