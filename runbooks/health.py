@@ -52,6 +52,7 @@ CHECKS = [
 ]
 
 Row = dict[str, str]
+STORAGE_COLUMNS = ("replica", "role", "disk", "connection", "behind", "mounted", "compared")
 
 
 def main() -> int:
@@ -126,7 +127,7 @@ def storage_row(observed: Observed, name: str) -> Row:
     """One replica at a glance; ``-`` where nothing could be seen."""
     state = observed.seen(drbd.DRBD).get(name)
     if state is None:
-        return {"replica": name, "role": "-", "disk": "-", "connection": "-", "behind": "-", "mounted": "-"}
+        return dict.fromkeys(STORAGE_COLUMNS, "-") | {"replica": name}
     return {
         "replica": name,
         "role": str(state.role),
@@ -134,7 +135,15 @@ def storage_row(observed: Observed, name: str) -> Row:
         "connection": str(state.peer.link) if state.peer else "StandAlone" if state.running else "-",
         "behind": f"{state.out_of_sync_kib} KiB",
         "mounted": "yes" if state.mounted else "no",
+        "compared": _compared(observed, name),
     }
+
+
+def _compared(observed: Observed, name: str) -> str:
+    """When this replica last compared all blocks with the other one's."""
+    state = observed.seen(drbd.VERIFY).get(name)
+    days = state.age_days if state else None
+    return "-" if days is None else f"{days:.0f} days ago"
 
 
 def backup_row(observed: Observed, name: str) -> Row:

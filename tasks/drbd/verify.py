@@ -80,7 +80,8 @@ _FILES = (places.VERIFY, places.unit_file(places.VERIFY_SERVICE), places.unit_fi
 def _probes(_topology: Topology, _host: Host) -> Sequence[Command]:
     paths = (*_FILES, places.VERIFIED)
     units = (places.VERIFY_TIMER, places.VERIFY_SERVICE)
-    return [Command(_CLOCK, ("date", "+%s")), *map(read_file, paths), *map(unit_probe, units)]
+    # The units first: when one is seen to have ended, its result is there.
+    return [Command(_CLOCK, ("date", "+%s")), *map(unit_probe, units), *map(read_file, paths)]
 
 
 def _read(_topology: Topology, _host: Host, outputs: Outputs) -> VerifyState:

@@ -216,7 +216,7 @@ def check_compared(_topology: Topology, observed: Observed, *, drill: Drill) -> 
         return []
     if (not state.service.is_active and state.service.active != "activating") or state.service.sub == "auto-restart":
         raise StepFailed(
-            f"{host}: the comparison was interrupted, or never began",
+            f"{host}: the comparison was interrupted, or never began ({state.service.active}, {state.service.sub})",
             advice=f"journalctl -u {places.VERIFY_SERVICE}; then run this again",
         )
     return [finding(host, "all blocks are being compared", observed.of(LIVE, host).sentence, "It goes on by itself")]
