@@ -6,8 +6,8 @@ which of two histories ends is for a person to say, with split_brain.py. If DRBD
 it connects again. When it holds all that the present writer holds, the storage is handed over to it, by the very
 steps of a planned switchover.
 
-What it had written and not sent when it went down is kept before DRBD overwrites it: dockyard writes a handler for that
-(drbd-catch), and the copies are named here.
+What it had written and not sent when it went down is kept at boot, before DRBD connects and overwrites it
+(drbd-catch); the copies are named here.
 
 Needs: both replicas and the arbitrator.
 May destroy: nothing. The storage is away for seconds during the switchover; --stay leaves it where it is.

@@ -195,7 +195,6 @@ def resource_file(topology: Topology, hosts: Sequence[str], *, quorum: bool) -> 
         port=replication.port,
         secret=HIDDEN,
         secret_file=places.secret(replication),
-        catch=places.CATCH,
         quorum=quorum,
         net=sizing.net_settings(replication.wan),
         disk=sizing.disk_settings(replication.wan),

@@ -15,7 +15,7 @@ STORAGE = "dockyard-storage.service"
 ADJUST = "/usr/local/lib/dockyard/drbd-adjust"
 GUARD = "/usr/local/lib/dockyard/drbd-storage"
 CATCH = "/usr/local/lib/dockyard/drbd-catch"
-"""Keeps what a writer that was replaced may not have sent, before DRBD overwrites it."""
+"""Keeps what a writer that went down may not have sent, before DRBD connects and perhaps overwrites it."""
 
 PROOF = "/run/dockyard-drbd-proof"
 """What was found on the disk before its metadata was made: ``zeros`` or ``data``."""

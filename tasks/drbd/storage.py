@@ -102,6 +102,8 @@ def unit_texts(topology: Topology, *, quorum: bool, backing: Backing | None) -> 
         "up": places.UP,
         "interface": topology.cluster.wireguard.interface,
         "quorum": quorum,
+        "catch": places.CATCH if backing else "",
+        "kept": view.KEPT,
         "storage": places.STORAGE,
         "token": places.TOKEN,
         "units": replication.units[::-1],

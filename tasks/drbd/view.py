@@ -115,33 +115,30 @@ def script(replication: Replication, body: str, *, disk: str = "", other: str = 
 
 
 _CATCH = rf"""
-# DRBD asks this before it overwrites this replica with what the other one holds (before-resync-target, drbd.conf(5)).
-# A host that was the writer until it went down, and was replaced, may hold writes that were never sent: what changed
-# in its last minutes is kept, or at least named. DRBD's module waits for the answer: nothing is asked of it meanwhile,
-# its device is not read, and the answer is always yes.
-[ "$(sed -n 's/^writer=//p' {places.WRITER})" = "$(uname -n)" ] || exit 0
-! findmnt -n --source "$device" >/dev/null || exit 0
-exec >/dev/null 2>&1
-[ "${{1:-}}" = bounded ] || {{ timeout 900 "$0" bounded; exit 0; }}
-tell() {{ logger -t dockyard-catch -- "$*"; }}
-disk=$(drbdadm sh-ll-dev "$name")
-kept={KEPT}/$name-returned-$(date -u +%Y%m%dT%H%M%SZ)-files.tar.gz
-open_view || {{ tell "$name is about to be overwritten, and its files cannot be read"; exit 0; }}
-last=$(find "$root" -xdev -printf '%C@
-' | sort -n | tail -n 1)
+# Run at boot, before DRBD connects. A writer that went down as Primary may hold writes that were never sent; if the
+# other replica took over meanwhile, DRBD overwrites them as soon as it connects. What changed in its last minutes is
+# kept until it goes on as the writer (drbd-storage), or at least named. Nothing is done while the resource is up.
+[ "$(sed -n 's/^writer=//p' {places.WRITER} 2>/dev/null)" = "$(uname -n)" ] || exit 0
+! drbdsetup status "$name" >/dev/null 2>&1 || exit 0
+seen=$(drbdadm get-gi "$name" 2>/dev/null | head -n 1)
+[ "$(echo "$seen" | cut -d : -f 7)" = 1 ] || exit 0
+kept={KEPT}/$name-returned-$(printf %.15s "$seen")-files.tar.gz
+named=${{kept%.tar.gz}}.txt
+rm -f -- "$kept" "$kept.sha256" "$named" "$named.sha256"
+disk=$(drbdadm sh-ll-dev "$name") && open_view || {{ echo "its files cannot be read"; exit 0; }}
+last=$(find "$root" -xdev -printf '%C@\n' | sort -n | tail -n 1)
 lost_at() {{ echo "${{last%%.*}}"; }}
 if keep_files "$kept"; then
-    tell "what changed on $name in its last minutes as the writer is kept in $kept"
+    echo "what changed in its last minutes as the writer is kept in $kept"
 else
     rm -f -- "$kept.new"
-    kept=${{kept%.tar.gz}}.txt
-    young | clean >"$kept.new" && seal "$kept"
-    tell "there is no room to keep what changed on $name in its last minutes as the writer; it is named in $kept"
+    young | clean >"$named.new" && seal "$named"
+    echo "what changed in its last minutes as the writer could not be kept; it is named in $named"
 fi
 exit 0
 """
 
 
 def catch(replication: Replication) -> str:
-    """The script that keeps what a returning writer may not have sent; it finds its disk out itself."""
+    """The script that keeps what a writer that went down may not have sent; it finds its disk out itself."""
     return "#!/bin/sh\n# Written by Dockyard.\n" + script(replication, _CATCH)

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from tasks.drbd import places, storage
+from tasks.drbd import places, storage, view
 from tests.unit.replicas import PROD, UNITS, topology
 
 STUBS = {
     "drbdadm": """\
 echo "drbdadm $*" >>"$S/log"
 case $1 in
-  role | cstate | dstate | status) [ -e "$S/$1" ] || exit 10; cat "$S/$1" ;;
+  role | cstate | dstate | status | get-gi) [ -e "$S/$1" ] || exit 10; cat "$S/$1" ;;
   primary) [ ! -e "$S/refuses" ] || exit 11; sed -i 's/^Secondary/Primary/' "$S/role" ;;
   secondary) [ ! -e "$S/held" ] || exit 11; sed -i 's/^Primary/Secondary/' "$S/role" ;;
 esac""",
@@ -56,7 +56,7 @@ class Guard:
             (folder / "bin" / name).write_text(f"#!/bin/sh\n{body}\n")
             (folder / "bin" / name).chmod(0o755)
         text, _ = storage.unit_texts(topology(units=units), quorum=nine, backing=BACKING)[places.GUARD]
-        text = text.replace(f"$mount/{places.TOKEN}", f"{folder}/token")
+        text = text.replace(f"$mount/{places.TOKEN}", f"{folder}/token").replace(view.KEPT, str(folder))
         (folder / "guard").write_text(text.replace(places.WRITER, str(folder / "writer")))
         self.finds("writer", f"writer={PROD}\ngeneration=3\nsince=now")
         for name, said in GOOD[nine].items():
@@ -78,7 +78,7 @@ class Guard:
         """What was done, without the questions."""
         log = self.folder / "log"
         lines = log.read_text().splitlines() if log.exists() else []
-        return [line for line in lines if line.split()[1] not in {"role", "cstate", "dstate", "status"}]
+        return [line for line in lines if line.split()[1] not in {"role", "cstate", "dstate", "status", "get-gi"}]
 
 
 @pytest.fixture(params=[False, True], ids=["8.4", "9"])
@@ -102,6 +102,17 @@ def test_a_second_time_changes_nothing(guard: Guard) -> None:
     before = guard.changed
     assert guard("up").returncode == 0
     assert guard.changed == before
+
+
+def test_who_goes_on_as_the_writer_forgets_what_was_kept_in_case_it_would_not(guard: Guard) -> None:
+    ours, others = "data-returned-C3C43B759EF3992-files.tar.gz", "data-returned-360F09FBD22FAB4-files.tar.gz"
+    for name in (ours, f"{ours}.sha256", others, "data-C3C43B759EF3992C-files.tar.gz"):
+        guard.finds(name)
+    guard("up")
+    assert (guard.folder / ours).exists()
+    guard.finds("get-gi", "C3C43B759EF3992D:F6E9F4E7CB17FBC8:0:0:1:1:1:1:0:0:0")
+    guard("up")
+    assert {path.name for path in guard.folder.glob("data-*")} == {others, "data-C3C43B759EF3992C-files.tar.gz"}
 
 
 OBSTACLES = {

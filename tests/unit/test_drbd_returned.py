@@ -17,7 +17,7 @@ from tasks.drbd.generations import Generations
 from tasks.drbd.replica import replication_of
 from tasks.drbd.state import Link
 from tests.unit.histories import BASE, CLUSTER, apart
-from tests.unit.replicas import LOAD, MIRROR, PROD, UNITS, argvs, records, titles
+from tests.unit.replicas import MIRROR, PROD, UNITS, argvs, titles
 
 BEHIND = {PROD: BASE}
 """dock-prod wrote nothing that dock-mirror does not have."""
@@ -90,9 +90,9 @@ def test_the_copy_of_what_was_not_sent_is_named() -> None:
 
 STUBS = {
     "uname": "echo dock-prod",
-    "findmnt": '[ -e "$S/mounted" ]',
-    "drbdadm": 'echo "drbdadm $*" >>"$S/log"; echo "$S/disk"',
-    "logger": 'echo "$*" >>"$S/log"',
+    "findmnt": "exit 1",
+    "drbdadm": 'case $1 in get-gi) cat "$S/generations" ;; *) echo "$S/disk" ;; esac',
+    "drbdsetup": '[ -e "$S/up" ] || exit 10',
     "blockdev": "exit 0",
     "losetup": 'case $* in *--show*) echo "$S/disk" ;; esac',
     "dmsetup": "exit 0",
@@ -101,10 +101,12 @@ STUBS = {
     "dd": "exit 0",
     "tar": '[ ! -e "$S/full" ] || exit 2; exec /bin/tar "$@"',
 }
+CRASHED = "C3C43B759EF3992D:0000000000000000:FFAB18CCB7B1484F:D3F646E65274D955:1:1:1:1:0:0:0\n"
+"""What DRBD 8.4 says of a host that was Primary when it went down."""
 
 
 class Returned:
-    """The handler on a host whose storage is a folder."""
+    """The script on a host that boots, whose storage is a folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -116,25 +118,26 @@ class Returned:
         for path, here in ((view.FOLDER, "view"), (view.KEPT, "kept"), (places.WRITER, "writer")):
             text = text.replace(path, str(folder / here))
         (folder / "catch").write_text(text)
-        (folder / "catch").chmod(0o755)
-        self.files = folder / "view" / "root"
-        self.files.mkdir(parents=True)
-        (self.files / "last").write_text("not sent")
-        self.writes(records(PROD)[LOAD].writer)
+        files = folder / "view" / "root"
+        files.mkdir(parents=True)
+        (files / "last").write_text("not sent")
+        self.finds("writer", f"writer={PROD}\ngeneration=1\nsince=x\n")
+        self.finds("generations", CRASHED)
 
-    def writes(self, host: str) -> None:
-        (self.folder / "writer").write_text(f"writer={host}\ngeneration=1\nsince=x\n")
+    def finds(self, name: str, text: str = "") -> None:
+        (self.folder / name).write_text(text)
 
-    def runs(self) -> list[str]:
-        """What it keeps; the answer to DRBD is always yes."""
-        path = f"{self.folder / 'bin'}:{os.environ['PATH']}"
-        subprocess.run(["sh", str(self.folder / "catch")], env={"PATH": path, "S": str(self.folder)}, check=True)
-        return sorted(one.name.split("-", 2)[1] + one.name[-7:] for one in (self.folder / "kept").glob("*"))
+    def boots(self) -> str:
+        """What it says; whatever comes of it, DRBD comes up."""
+        env = {"PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}", "S": str(self.folder)}
+        script = ["sh", str(self.folder / "catch")]
+        return subprocess.run(script, env=env, check=True, capture_output=True, text=True).stdout
 
     @property
-    def log(self) -> str:
-        log = self.folder / "log"
-        return log.read_text() if log.exists() else ""
+    def kept(self) -> list[str]:
+        return sorted(
+            path.name.removeprefix("data-returned-C3C43B759EF3992-") for path in (self.folder / "kept").glob("*")
+        )
 
 
 @pytest.fixture
@@ -142,34 +145,35 @@ def returned(tmp_path: Path) -> Returned:
     return Returned(tmp_path)
 
 
-def test_the_last_minutes_of_a_writer_that_is_overwritten_are_kept(returned: Returned) -> None:
-    assert returned.runs() == ["returned.sha256", "returned.tar.gz"]
+def test_the_last_minutes_of_a_writer_that_went_down_are_kept(returned: Returned) -> None:
+    for _ in range(2):
+        assert "is kept in" in returned.boots()
+        assert returned.kept == ["files.tar.gz", "files.tar.gz.sha256"]
     (archive,) = (returned.folder / "kept").glob("*.tar.gz")
     listed = subprocess.run(["tar", "-tzf", str(archive)], capture_output=True, text=True, check=True)
     assert "last" in listed.stdout.split()
-    assert "is kept in" in returned.log
 
 
-def test_who_is_not_the_writer_or_has_it_mounted_keeps_nothing(returned: Returned) -> None:
-    returned.writes(MIRROR)
-    assert returned.runs() == []
-    returned.writes(PROD)
-    (returned.folder / "mounted").touch()
-    assert returned.runs() == []
-    assert returned.log == ""
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("writer", f"writer={MIRROR}\ngeneration=2\nsince=x\n"),
+        ("generations", CRASHED.replace(":1:1:1:", ":1:1:0:")),
+        ("generations", ""),
+        ("up", ""),
+    ],
+)
+def test_who_was_not_the_writer_or_went_down_in_good_order_keeps_nothing(
+    returned: Returned, name: str, text: str
+) -> None:
+    returned.finds(name, text)
+    assert (returned.boots(), returned.kept) == ("", [])
 
 
 def test_without_room_the_files_are_named_and_without_a_view_it_says_so(returned: Returned) -> None:
-    (returned.folder / "full").touch()
-    returned.runs()
-    (listed,) = (returned.folder / "kept").glob("*.txt")
-    assert "last" in listed.read_text()
-    assert "named in" in returned.log
-    (returned.folder / "broken").touch()
-    returned.runs()
-    assert "cannot be read" in returned.log
-
-
-def test_the_handler_asks_nothing_of_the_module_that_waits_for_it(returned: Returned) -> None:
-    returned.runs()
-    assert {line for line in returned.log.splitlines() if line.startswith("drbdadm")} == {"drbdadm sh-ll-dev data"}
+    returned.finds("full")
+    assert "it is named in" in returned.boots()
+    assert returned.kept == ["files.txt", "files.txt.sha256"]
+    assert "last" in (returned.folder / "kept" / "data-returned-C3C43B759EF3992-files.txt").read_text()
+    returned.finds("broken")
+    assert "cannot be read" in returned.boots()
