@@ -18,6 +18,7 @@ import pytest
 
 from lab import Lab, Machine
 from tests.lab import numbered
+from tests.lab.drbd import wait_until_acknowledged
 
 ROOT = Path(__file__).parents[2]
 EVIDENCE = ROOT / "lab-evidence"
@@ -154,9 +155,7 @@ def replicated(lab: Lab, runbooks: Runbooks, memory: Memory) -> Lab:
 def _prove_connection(writer: Machine) -> None:
     """A block goes to the other replica and is acknowledged: who just woke up may know nothing of a lost peer."""
     writer.succeed("date >/srv/data/.awake; sync /srv/data/.awake; rm /srv/data/.awake", sudo=True)
-    writer.wait_until_succeeds(
-        "grep -A 1 'cs:Connected .* ds:UpToDate/UpToDate' /proc/drbd | grep -q ' pe:0 .* ap:0 '", sudo=True
-    )
+    wait_until_acknowledged(writer)
 
 
 def _at(lab: Lab, runbooks: Runbooks, memory: Memory, name: str, runbook: str) -> None:
