@@ -22,10 +22,15 @@ INSTALL = f"""\
 set -eu
 updates=/lib/modules/$(uname -r)/updates
 mkdir -p "$updates"
+loaded=
 for file in {INCOMING}/*.ko {INCOMING}/*.ko.xz; do
-  [ ! -e "$file" ] || install -m 0644 "$file" "$updates/"
+  [ -e "$file" ] || continue
+  install -m 0644 "$file" "$updates/"
+  name=$(basename "${{file%.ko*}}" | tr - _)
+  [ ! -d "/sys/module/$name" ] || loaded="$loaded $name"
 done
 depmod
+for name in $loaded; do modprobe -r "$name"; modprobe "$name"; done
 set -- {INCOMING}/*.deb
 [ ! -e "$1" ] || DEBIAN_FRONTEND=noninteractive dpkg --install --force-confold "$@"
 rm -rf {INCOMING}

@@ -97,8 +97,8 @@ def test_data_that_was_there_before_is_kept_and_copied(meshed: Lab, runbooks: Ru
     replace_in(on_small_disks / "hosts.yaml", f"disk: {DISK}", f"disk: {DISK}, metadata: {METADATA}")
     where = ("--inventory", str(on_small_disks))
     for host in PAIR:
-        made = f"modprobe loop && losetup --find && truncate -s 4M /var/tmp/metadata && losetup {METADATA} /var/tmp/metadata"
-        meshed[host].succeed(made, sudo=True)
+        meshed[host].succeed("modprobe loop && losetup --find && truncate -s 4M /var/tmp/metadata", sudo=True)
+        meshed[host].succeed(f"losetup {METADATA} /var/tmp/metadata", sudo=True)
     prod.succeed(
         f"mkfs.ext4 -q {DISK} && mount {DISK} /mnt && cp -r /etc /mnt/ && "
         "dd if=/dev/urandom of=/mnt/random bs=1M count=24 status=none",

@@ -96,16 +96,19 @@ def test_the_script_puts_modules_where_depmod_prefers_them(folder: Path) -> None
     root, tools, incoming = folder / "root", folder / "tools", folder / "incoming"
     for one in (root, tools, incoming):
         one.mkdir()
-    for name in ("depmod", "dpkg"):
+    (root / "sys/module/drbd").mkdir(parents=True)
+    for name in ("depmod", "dpkg", "modprobe"):
         (tools / name).write_text(f'#!/bin/sh\necho {name} "$@" >>{root}/ran\n')
         (tools / name).chmod(0o755)
     for name in ("drbd.ko", "drbd-utils_9.deb"):
         (incoming / name).write_bytes((folder / name).read_bytes())
     script = INSTALL.replace(INCOMING, str(incoming)).replace("/lib/modules", f"{root}/lib/modules")
+    script = script.replace("/sys/module", f"{root}/sys/module")
     path = f"{tools}:/usr/bin:/bin"
     subprocess.run(["sh", "-c", script], check=True, env={"PATH": path})
     (installed,) = root.glob("lib/modules/*/updates/*")
     assert (installed.name, installed.read_bytes()) == ("drbd.ko", module())
     ran = (root / "ran").read_text().splitlines()
-    assert ran == ["depmod", f"dpkg --install --force-confold {incoming}/drbd-utils_9.deb"]
+    reloads = ["modprobe -r drbd", "modprobe drbd"]
+    assert ran == ["depmod", *reloads, f"dpkg --install --force-confold {incoming}/drbd-utils_9.deb"]
     assert not incoming.exists()
