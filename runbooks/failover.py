@@ -7,7 +7,8 @@ that was written before is read there. Nothing is lost, by proof.
 --disaster: refuses while anybody who matters (this machine, the arbitrator, the other replica) still sees the writer,
 or while the other copy is not UpToDate; shows the evidence and what it may cost; goes on when the phrase is typed.
 
-Needs: the arbitrator; planned also both replicas, connected and in sync. DRBD's own refusals are never overridden.
+Needs: the arbitrator; planned also both replicas, connected and in sync; a writer that lost its disk and goes on over
+the line hands over, too. DRBD's own refusals are never overridden.
 May destroy: planned nothing, the storage is away for seconds. --disaster: what the writer could not send any more.
 Way back: --to the other host, once both are connected and in sync again.
 Cut off in the middle: run it again with the same --to, from any machine; to go back instead, --to the other host.
