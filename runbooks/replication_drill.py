@@ -20,6 +20,7 @@ from functools import partial
 from typing import Any
 
 from dockyard.cli import guarded, number, parser, walk
+from dockyard.errors import UsageError
 from dockyard.evidence import EVIDENCE, this_run
 from dockyard.observe import Domain
 from dockyard.report import Report
@@ -27,7 +28,7 @@ from dockyard.runbook import Converge, Gate, Options, Show, Step, Wait
 from dockyard.topology import Role, Topology
 from tasks import drbd
 from tasks.drbd import drill
-from tasks.drbd.quantities import size_argument
+from tasks.drbd.quantities import size, size_argument
 
 ON = (Role.DRBD_PRIMARY, Role.DRBD_SECONDARY)
 JUDGE = (Role.ARBITRATOR,)
@@ -50,6 +51,8 @@ def main() -> int:
 
 
 def _drill(arguments: argparse.Namespace, report: Report) -> int:
+    if arguments.json and not (arguments.yes or arguments.dry_run):
+        raise UsageError("--json shows nothing to confirm", advice="Give --yes or --dry-run with it.")
     options = Options(dry_run=arguments.dry_run, yes=arguments.yes)
     steps = clearing if arguments.clear else lambda topology: drilling(asked(arguments, topology))
     walk(arguments.inventory, lambda _: options, steps, report)
@@ -57,15 +60,26 @@ def _drill(arguments: argparse.Namespace, report: Report) -> int:
 
 
 def asked(arguments: argparse.Namespace, topology: Topology) -> drill.Drill:
-    """The drill that the command line describes; what it leaves out follows from the line between the replicas."""
+    """The drill that the command line describes; what it leaves out follows from the line between the replicas.
+
+    Raises:
+        UsageError: all would be written before the cut is over.
+    """
     rate = arguments.rate or drill.usual_rate(drbd.replication_of(topology).wan)
-    return drill.Drill(
+    one = drill.Drill(
         run=this_run(),
         rate_bytes_s=rate,
         size_bytes=arguments.size or drill.usual_size(rate, int(arguments.cut)),
         cut_s=int(arguments.cut),
         verify=not arguments.no_verify,
     )
+    least = one.file_bytes * (drill.LEAD_S + one.cut_s)
+    if one.size_bytes < least:
+        raise UsageError(
+            f"{size(one.size_bytes)} are written before a cut of {one.cut_s} s is over",
+            advice=f"Give at least --size {-(-least // 2**20)}M, or less of --rate or --cut.",
+        )
+    return one
 
 
 def clearing(_topology: Topology) -> list[Step]:

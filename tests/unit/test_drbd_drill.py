@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import os
 import subprocess
@@ -15,12 +16,12 @@ from typing import Any
 import pytest
 
 from dockyard.change import Run, WriteFile
-from dockyard.errors import ParseError, StepFailed
+from dockyard.errors import ParseError, StepFailed, UsageError
 from dockyard.evidence import EVIDENCE, decode
 from dockyard.observe import Observed
 from dockyard.runbook import Converge, Gate, Wait
 from dockyard.topology import Wan
-from runbooks.replication_drill import drilling
+from runbooks.replication_drill import asked, drilling
 from tasks.drbd import drill, places
 from tasks.drbd.drill import lag, load, proof, result, scene
 from tasks.drbd.drill.lag import Sample
@@ -135,6 +136,19 @@ def test_defaults_follow_from_the_line() -> None:
 def test_the_slowest_line_still_writes_whole_files() -> None:
     one = Drill(run=RUN, size_bytes=1, rate_bytes_s=1, cut_s=30)
     assert (one.file_bytes, one.files) == (64 * 1024, 1)
+
+
+def typed(**given: object) -> argparse.Namespace:
+    return argparse.Namespace(**{"rate": None, "size": None, "cut": 60.0, "no_verify": False, **given})
+
+
+def test_the_command_line_makes_a_drill_whose_load_outlasts_the_cut() -> None:
+    usual = asked(typed(), CLUSTER)
+    assert (usual.cut_s, usual.verify, usual.rate_bytes_s) == (60, True, 1_562_500)
+    assert asked(typed(rate=MIB, size=75 * MIB, no_verify=True), CLUSTER).files == 75
+    with pytest.raises(UsageError, match="written before a cut of 60 s is over") as raised:
+        asked(typed(rate=MIB, size=74 * MIB), CLUSTER)
+    assert "--size 75M" in raised.value.advice
 
 
 # --- plans
