@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from tests.unit.replicas import (
     titles,
 )
 
+ROOT = Path(__file__).parents[2]
 CHOICE = Choice(victim=PROD, survivor=MIRROR)
 
 
@@ -269,6 +271,17 @@ def test_contact_was_lost_when_the_other_replica_went_and_not_the_tie_breaker(li
         ["sh", "-c", script], capture_output=True, text=True, check=True, env={**os.environ, "LINE": line}
     )
     assert ran.stdout == ("17\n" if counts else "0\n")
+
+
+@pytest.mark.parametrize(("words", "says"), [
+    (["--victim", "dock-load"], "dock-load has no replica"),
+    (["--victim", "dock-prod", "--into", "usb"], "--into usb: a path on the victim begins with /"),
+])  # fmt: skip
+def test_a_wrong_command_line_is_refused_before_anything_is_asked(words: list[str], says: str) -> None:
+    script = [sys.executable, "runbooks/split_brain.py", *words, "--dry-run", "--inventory", "lab"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ran = subprocess.run(script, capture_output=True, text=True, check=False, cwd=ROOT, env=env)
+    assert (ran.returncode, says in ran.stdout) == (2, True), ran
 
 
 def test_the_record_follows_the_survivor() -> None:
