@@ -17,7 +17,8 @@ from dockyard.topology import FolderInventory, Topology, folder_of, read_topolog
 
 CONFIG = Path(__file__).parent.parent / "config.yaml"
 
-logging.getLogger("nornir").addHandler(logging.NullHandler())  # no tracebacks beside the errors that are reported
+for library in ("nornir", "paramiko"):
+    logging.getLogger(library).addHandler(logging.NullHandler())  # no tracebacks beside the errors that are reported
 
 
 def load(inventory: str | None = None) -> tuple[Nornir, Topology]:
