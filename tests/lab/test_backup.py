@@ -140,7 +140,7 @@ def test_the_lock_of_a_writer_that_died_ends_and_not_before_its_time(
     assert exit_code == 0, shown
     mirror.fail(f"PATIENCE_S=0 {SCRIPT} run", sudo=True, timeout_s=120)
     assert "already locked" in mirror.succeed("cat /run/dockyard-backup/run/said", sudo=True)
-    mirror.succeed(f"{SCRIPT} release run; date -s '+31 minutes'", sudo=True)
+    mirror.succeed(f"systemctl is-active {UNIT} && {SCRIPT} release run && date -s '+31 minutes'", sudo=True)
     ran = runbooks.run("backup", "--now", "--yes", *where)
     assert ran.exit_code == 3, str(ran)  # dock-prod was left out
     assert "It was saved" in ran.stdout

@@ -36,7 +36,7 @@ echo "restic $*" >>"$S/log"
 [ "$1" != -o ] || shift 2
 verb=$1
 case $verb in
-  unlock | cat) ;;
+  unlock) ;;
   *) [ ! -e "$S/locked" ] || { echo "Fatal: repository is already locked" >&2; exit 11; } ;;
 esac
 [ ! -e "$S/fails-$verb" ] || { cat "$S/fails-$verb" >&2; exit "$(cat "$S/code")"; }
@@ -205,7 +205,15 @@ def test_a_lock_that_stays_ends_the_run(script: Script) -> None:
     script("release", "run", SERVICE_RESULT="exit-code", EXIT_STATUS="11")
     run = script.last("run")
     assert run
-    assert run.reason is Reason.LOCKED
+    assert (run.reason, run.stage, script.done("systemctl")) == (Reason.LOCKED, "reach", [])
+
+
+def test_a_lock_that_comes_in_between_does_not_keep_the_units_away(script: Script) -> None:
+    script.finds("fails-backup", "Fatal: repository is already locked")
+    script.finds("code", "11")
+    ended = script("run", PATIENCE_S="19")
+    assert ended.returncode == 11
+    assert script.done("sleep") == []
 
 
 DF = """\
@@ -225,7 +233,7 @@ def test_a_full_nas_is_noticed_before_anything_is_stopped(script: Script, free_k
 
 
 def test_a_nas_that_does_not_answer_stops_nothing(script: Script) -> None:
-    script.finds("fails-cat", "ssh: connect to host nas.lan port 2222: No route to host")
+    script.finds("fails-snapshots", "ssh: connect to host nas.lan port 2222: No route to host")
     script.finds("code", "1")
     run = script.unit("run")
     assert run
