@@ -151,7 +151,7 @@ def read_rate(text: str) -> Rate:
 
 _RECEIVE = r"""export LC_ALL=C
 part() {
-  said=$(timeout -s INT "$1" dd of=/dev/null bs=4k count="$2" iflag=fullblock,count_bytes 2>&1 | tail -n 1)
+  said=$(timeout --foreground -s INT "$1" dd of=/dev/null bs=4k count="$2" iflag=fullblock,count_bytes 2>&1 | tail -n 1)
   [ -n "$said" ] || said="0 bytes copied, 0 s, 0 B/s"
   echo "$said"
 }
@@ -160,7 +160,8 @@ rest=$(part "$3" "$4")
 printf 'first %s\nrest %s\n' "$first" "$rest"
 exec timeout 2 cat >/dev/null
 """
-"""Without any ``${...}``, which systemd would take for a variable of its own (systemd.service(5), command lines)."""
+"""In the foreground timeout(1) signals dd once: a second time, to the group, would end it while it says its count.
+Without any ``${...}``, which systemd would take for a variable of its own (systemd.service(5), command lines)."""
 
 _SEND = r"""for try in 1 2 3 4 5 6 7 8 9 10; do
   { exec 3<>"/dev/tcp/$1/$2"; } 2>/dev/null && break
