@@ -10,7 +10,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -164,10 +166,10 @@ def _at(lab: Lab, runbooks: Runbooks, memory: Memory, name: str, runbook: str) -
     That one may be of an older day, so the runbook is run in any case.
     """
     if name in memory.saved:
-        lab.back(f"test-{name}")
+        _back(lab, f"test-{name}")
         return
     if name in lab.status()["checkpoints"]:
-        lab.back(name)
+        _back(lab, name)
     lab.heal()
     for machine in lab.machines.values():
         if not machine.running:
@@ -175,6 +177,25 @@ def _at(lab: Lab, runbooks: Runbooks, memory: Memory, name: str, runbook: str) -
     runbooks.succeed(runbook, "--yes")
     lab.save(f"test-{name}")
     memory.saved.add(name)
+
+
+def _back(lab: Lab, name: str) -> None:
+    """Go to a checkpoint, and make sessions that are as young as they say.
+
+    The kernel counts a session's age from its own start, so it keeps one that was made just before the checkpoint,
+    while ``wg show`` subtracts its date from today's and calls it as old as the checkpoint.
+    """
+    lab.back(name)
+    machines = [lab[host] for host in HOSTS]
+    with ThreadPoolExecutor(len(machines)) as pool:
+        list(pool.map(partial(Machine.succeed, command=_NEW_SESSIONS, sudo=True), machines))
+        list(pool.map(partial(Machine.wait_until_succeeds, command=_YOUNG_SESSIONS, sudo=True), machines))
+
+
+_NEW_SESSIONS = "umask 077; wg showconf wg0 >/run/wg0.now && wg setconf wg0 /run/wg0.now && rm /run/wg0.now"
+_YOUNG_SESSIONS = """\
+for peer in $(wg show wg0 allowed-ips | cut -f 2 | cut -d / -f 1); do ping -n -q -c 1 -w 2 $peer >/dev/null & done; wait
+! wg show wg0 latest-handshakes | awk -v now=$(date +%s) 'now - $2 > 60 { old = 1 } END { exit !old }'"""
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -29,38 +30,36 @@ def written(replicated: Lab, with_writer: Path) -> int:
 def assert_waits(lab: Lab, host: str, reason: str) -> None:
     """The host is up, says why it does not write, and does not."""
     lab[host].start()
-    lab[host].wait_until_succeeds(f"{WHY} | grep -F '{reason}'", sudo=True)
+    lab[host].wait_until_succeeds(f"{WHY} | grep -F {shlex.quote(reason)}", sudo=True)
     assert lab[host].succeed("drbdadm role data", sudo=True).startswith("Secondary/")
     lab[host].fail("mountpoint -q /srv/data")
     lab[host].fail(f"systemctl -q is-active {UNIT}")
 
 
-def assert_served(lab: Lab, runbooks: Runbooks, written: int, inventory: Path) -> None:
+def assert_served(lab: Lab, runbooks: Runbooks, written: int) -> None:
     """The recorded writer writes again, by itself, and nothing that was acknowledged is lost."""
     lab[PROD].wait_until_succeeds(f"systemctl -q is-active {UNIT}", timeout_s=400)
     assert records(lab[PROD]) >= written
     lab[MIRROR].fail("mountpoint -q /srv/data")
     wait_until_healthy(runbooks)
-    again = runbooks.succeed("failover", "--to", PROD, "--yes", "--json", "--inventory", str(inventory))
-    assert again.changes == {}
 
 
 def test_the_writer_alone_waits_and_serves_when_the_other_is_back(
-    replicated: Lab, runbooks: Runbooks, written: int, with_writer: Path
+    replicated: Lab, runbooks: Runbooks, written: int
 ) -> None:
     assert_waits(replicated, PROD, "no connection to the other replica")
     faults = runbooks.run("health", "--json").faults
     assert any("nobody is Primary" in fault for fault in faults), faults
     replicated[MIRROR].start()
-    assert_served(replicated, runbooks, written, with_writer)
+    assert_served(replicated, runbooks, written)
 
 
 def test_the_other_alone_waits_and_the_writer_serves_when_it_is_back(
-    replicated: Lab, runbooks: Runbooks, written: int, with_writer: Path
+    replicated: Lab, runbooks: Runbooks, written: int
 ) -> None:
     assert_waits(replicated, MIRROR, "names 'dock-prod' as the writer")
     replicated[PROD].start()
-    assert_served(replicated, runbooks, written, with_writer)
+    assert_served(replicated, runbooks, written)
 
 
 def test_the_other_alone_takes_over_by_its_phrase(
