@@ -189,13 +189,14 @@ def _back(lab: Lab, name: str) -> None:
     machines = [lab[host] for host in HOSTS]
     with ThreadPoolExecutor(len(machines)) as pool:
         list(pool.map(partial(Machine.succeed, command=_NEW_SESSIONS, sudo=True), machines))
-        list(pool.map(partial(Machine.wait_until_succeeds, command=_YOUNG_SESSIONS, sudo=True), machines))
+        young = partial(Machine.wait_until_succeeds, command=_YOUNG_SESSIONS, timeout_s=180.0, sudo=True)
+        list(pool.map(young, machines))
 
 
 _NEW_SESSIONS = "umask 077; wg showconf wg0 >/run/wg0.now && wg setconf wg0 /run/wg0.now && rm /run/wg0.now"
 _YOUNG_SESSIONS = """\
 for peer in $(wg show wg0 allowed-ips | cut -f 2 | cut -d / -f 1); do ping -n -q -c 1 -w 2 $peer >/dev/null & done; wait
-! wg show wg0 latest-handshakes | awk -v now=$(date +%s) 'now - $2 > 60 { old = 1 } END { exit !old }'"""
+! wg show wg0 latest-handshakes | awk -v now=$(date +%s) 'now - $2 > 150 { old = 1 } END { exit !old }'"""
 
 
 @pytest.fixture
