@@ -163,14 +163,20 @@ def run_steps(arguments: argparse.Namespace, steps: Sequence[Step], report: Repo
     Raises:
         UsageError: the options do not fit together, or a step is not there. Else as `walk`.
     """
-    if arguments.json and not (arguments.yes or arguments.dry_run or arguments.list):
-        raise UsageError("--json shows nothing to confirm", advice="Give --yes or --dry-run with it.")
+    if not arguments.list:
+        require_answer(arguments)
     chosen = select(steps, arguments.only or [], arguments.start)
     if arguments.list:
         for number, step in enumerate(steps, 1):
             report.note(f"{number:2}  {type(step).__name__:9} {step.title}")
         return None
     return walk(arguments.inventory, partial(_options, arguments), lambda _: chosen, report)
+
+
+def require_answer(arguments: argparse.Namespace) -> None:
+    """Raise UsageError for ``--json`` where changes would have to be confirmed."""
+    if arguments.json and not (arguments.yes or arguments.dry_run):
+        raise UsageError("--json shows nothing to confirm", advice="Give --yes or --dry-run with it.")
 
 
 def walk(

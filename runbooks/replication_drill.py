@@ -19,7 +19,7 @@ import sys
 from functools import partial
 from typing import Any
 
-from dockyard.cli import guarded, number, parser, walk
+from dockyard.cli import guarded, number, parser, require_answer, walk
 from dockyard.errors import UsageError
 from dockyard.evidence import EVIDENCE, this_run
 from dockyard.observe import Domain
@@ -30,7 +30,7 @@ from tasks import drbd
 from tasks.drbd import drill
 from tasks.drbd.quantities import size, size_argument
 
-ON = (Role.DRBD_PRIMARY, Role.DRBD_SECONDARY)
+ON = drbd.REPLICAS
 JUDGE = (Role.ARBITRATOR,)
 SEES: list[Domain[Any]] = [drbd.LIVE, drill.SCENE]
 DAY_S = 86400.0
@@ -51,8 +51,7 @@ def main() -> int:
 
 
 def _drill(arguments: argparse.Namespace, report: Report) -> int:
-    if arguments.json and not (arguments.yes or arguments.dry_run):
-        raise UsageError("--json shows nothing to confirm", advice="Give --yes or --dry-run with it.")
+    require_answer(arguments)
     options = Options(dry_run=arguments.dry_run, yes=arguments.yes)
     steps = clearing if arguments.clear else lambda topology: drilling(asked(arguments, topology))
     walk(arguments.inventory, lambda _: options, steps, report)

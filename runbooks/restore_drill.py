@@ -59,11 +59,9 @@ def _drill(arguments: argparse.Namespace, report: Report) -> int:
         raise UsageError(f"--scratch: {error}") from None
 
     def options_of(topology: Topology) -> Options:
-        replicas = {host.name for host in topology.hosts.values() if host.drbd}
-        if arguments.on and arguments.on not in replicas:
-            raise UsageError(f"{arguments.on!r} has no replica", advice=f"The replicas are: {', '.join(replicas)}")
-        others = replicas - {arguments.on} if arguments.on else set()
-        return Options(dry_run=arguments.dry_run, yes=arguments.yes, gone=frozenset(others))
+        on = arguments.on and drbd.replica_called(topology, arguments.on)
+        gone = frozenset({drbd.other_of(topology, on)}) if on else frozenset()
+        return Options(dry_run=arguments.dry_run, yes=arguments.yes, gone=gone)
 
     run = this_run()
     steps = steps_of(arguments.on, arguments.snapshot, arguments.scratch, run)
