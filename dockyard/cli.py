@@ -163,20 +163,12 @@ def run_steps(arguments: argparse.Namespace, steps: Sequence[Step], report: Repo
     Raises:
         UsageError: the options do not fit together, or a step is not there. Else as `walk`.
     """
-    if not arguments.list:
-        require_answer(arguments)
     chosen = select(steps, arguments.only or [], arguments.start)
     if arguments.list:
         for number, step in enumerate(steps, 1):
             report.note(f"{number:2}  {type(step).__name__:9} {step.title}")
         return None
     return walk(arguments.inventory, partial(_options, arguments), lambda _: chosen, report)
-
-
-def require_answer(arguments: argparse.Namespace) -> None:
-    """Raise UsageError for ``--json`` where changes would have to be confirmed."""
-    if arguments.json and not (arguments.yes or arguments.dry_run):
-        raise UsageError("--json shows nothing to confirm", advice="Give --yes or --dry-run with it.")
 
 
 def walk(
@@ -187,12 +179,17 @@ def walk(
 ) -> Observed:
     """Open the cluster, take the lease (not for a dry run), walk the steps, write the journal, close everything.
 
-    Returns what the last look at each host has seen; see `Engine.run` for what is raised.
+    Returns what the last look at each host has seen.
+
+    Raises:
+        UsageError: ``--json`` where changes would have to be confirmed. Else as `Engine.run`.
     """
     with ExitStack() as stack:
         nornir, topology = stack.enter_context(open_cluster(inventory))
-        make_ready(nornir, topology)
         options, steps = options_of(topology), steps_of(topology)
+        if report.json_mode and not (options.yes or options.dry_run):
+            raise UsageError("--json shows nothing to confirm", advice="Give --yes or --dry-run with it.")
+        make_ready(nornir, topology)
         journal = stack.enter_context(Journal(report.runbook))
         hold = _never
         if not options.dry_run:

@@ -62,7 +62,7 @@ class Report:
         self.steps: list[StepRecord] = []
         self.tables: dict[str, list[dict[str, str]]] = {}
         self.verbose = verbose
-        self._json = json_mode
+        self.json_mode = json_mode
         self._out = out or sys.stdout
         self._lazy_console: Console | None = None
 
@@ -72,7 +72,7 @@ class Report:
         if self._lazy_console is None:
             from rich.console import Console
 
-            self._lazy_console = Console(file=self._out, highlight=False, soft_wrap=True, quiet=self._json)
+            self._lazy_console = Console(file=self._out, highlight=False, soft_wrap=True, quiet=self.json_mode)
             if not self._lazy_console.is_terminal:
                 self._lazy_console.width = PIPE_WIDTH
         return self._lazy_console
@@ -153,13 +153,13 @@ class Report:
     def next_page(self) -> Report:
         """A fresh report for the next round of something that repeats; a terminal is cleared first."""
         self.console.clear()
-        return Report(self.runbook, json_mode=self._json, verbose=self.verbose, out=self._out)
+        return Report(self.runbook, json_mode=self.json_mode, verbose=self.verbose, out=self._out)
 
     def finish(self, exit_code: int, error: DockyardError | None = None) -> None:
         """Say how it ended. In JSON mode this prints the whole record."""
         if error is not None and self.steps and self.steps[-1].status == "running":
             self.steps[-1].status = "failed"
-        if self._json:
+        if self.json_mode:
             print(json.dumps(self._document(exit_code, error), indent=2, default=str), file=self._out)
             return
         if error is not None:
@@ -197,8 +197,8 @@ class Report:
 
         From ``-vv`` on, nornir-utils prints in full what every task returned.
         """
-        full = self._printers() if self.verbose > 1 and not self._json else []
-        if not self.console.is_terminal or self._json or full:
+        full = self._printers() if self.verbose > 1 and not self.json_mode else []
+        if not self.console.is_terminal or self.json_mode or full:
             yield [HostProgress(verb, None, {}, self if self.verbose else None), *full]
             return
         from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn

@@ -19,7 +19,7 @@ import sys
 from functools import partial
 from typing import Any
 
-from dockyard.cli import guarded, number, parser, require_answer, walk
+from dockyard.cli import guarded, number, parser, walk
 from dockyard.errors import UsageError
 from dockyard.evidence import EVIDENCE, this_run
 from dockyard.observe import Domain
@@ -51,7 +51,6 @@ def main() -> int:
 
 
 def _drill(arguments: argparse.Namespace, report: Report) -> int:
-    require_answer(arguments)
     options = Options(dry_run=arguments.dry_run, yes=arguments.yes)
     steps = clearing if arguments.clear else lambda topology: drilling(asked(arguments, topology))
     walk(arguments.inventory, lambda _: options, steps, report)

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from dockyard.cli import select
+from dockyard.cli import select, walk
 from dockyard.errors import UsageError
-from dockyard.runbook import Gate
+from dockyard.report import Report
+from dockyard.runbook import Gate, Options
 
 STEPS = [Gate(title, lambda _topology, _observed: [], sees=()) for title in ("Make keys", "Write peers", "Write names")]
 
@@ -35,3 +36,8 @@ def test_an_ambiguous_or_unknown_step_is_refused(text: str) -> None:
 def test_selections_that_leave_nothing_are_refused() -> None:
     with pytest.raises(UsageError, match="leave no step"):
         titles(["1"], "2")
+
+
+def test_json_without_an_answer_is_refused_before_anything_is_opened() -> None:
+    with pytest.raises(UsageError, match="--json shows nothing to confirm"):
+        walk("lab", lambda _: Options(), lambda _: STEPS, Report("failover", json_mode=True))
