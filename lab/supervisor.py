@@ -236,14 +236,21 @@ class Supervisor:
             raise LabError(f"{spec.name}: the modules could not be installed: {(done.stderr or done.stdout).strip()}")
 
     def _restore(self, spec: MachineSpec) -> None:
+        """Put one machine back to the snapshot. Seen once: it runs and does not answer; then once more."""
+        try:
+            self._restore_once(spec, RESTORE_TIMEOUT_S / 2)
+        except MachineTimeout:
+            self._restore_once(spec, RESTORE_TIMEOUT_S)
+
+    def _restore_once(self, spec: MachineSpec, timeout_s: float) -> None:
         old = self._guests.pop(spec.name, None)
         if old:
             old.kill()
         make_overlays(disks_in(self._paths.run / spec.name, spec), self._snapshot.disks(spec))
         guest = self._launch(spec, Memory.RESTORE, self._snapshot)
         guest.resume(self._snapshot.state(spec))
-        guest.set_clock(timeout_s=RESTORE_TIMEOUT_S)
-        self._wait_for(guest, "true", time.monotonic() + RESTORE_TIMEOUT_S)
+        guest.set_clock(timeout_s=timeout_s)
+        self._wait_for(guest, "true", time.monotonic() + timeout_s)
 
     def _load(self, spec: MachineSpec, name: str) -> None:
         self._launch(spec, Memory.PLAIN, checkpoint=name)
