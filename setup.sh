@@ -28,6 +28,7 @@ needed=(
     "zstd: command -v zstd"
     "busybox: command -v busybox"
     "debian-archive-keyring: test -e $keyring"
+    "chromium: command -v chromium"
 )
 
 say() { printf '==> %s\n' "$*"; }

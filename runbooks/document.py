@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from pathlib import Path
 from dockyard.cli import guarded, make_ready, parser
 from dockyard.cluster import open_cluster
 from dockyard.errors import UsageError
+from dockyard.local_file import replace_file
 from dockyard.observe import sweep
 from dockyard.report import HostPlan, Report
 from dockyard.topology import Topology, folder_of, load_inventory, read_topology
@@ -85,9 +85,8 @@ def _write(folder: Path, files: dict[str, str], report: Report, *, dry_run: bool
             titles = [f"write {folder / name}" for name in new]
             report.planned([HostPlan(host=str(folder), titles=titles, diffs=diffs if dry_run else titles)])
         if new and not dry_run:
-            folder.mkdir(parents=True, exist_ok=True)
             for name, text in new.items():
-                _replace(folder / name, text)
+                replace_file(folder / name, text)
             report.applied(list(new))
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{folder}: {error}", advice="Give another folder with --output.") from error
@@ -101,16 +100,6 @@ def _diff(path: Path, old: str | None, new: str) -> str:
     before = "/dev/null" if old is None else str(path)
     lines = difflib.unified_diff((old or "").splitlines(), new.splitlines(), before, str(path), lineterm="")
     return "\n".join(lines)
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write beside it, then rename: a reader never sees half a file."""
-    beside = path.with_name(f".{path.name}.new")
-    with beside.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
 
 
 if __name__ == "__main__":

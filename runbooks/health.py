@@ -2,7 +2,8 @@
 
 One exec per host reads everything: clock, disk, WireGuard, pings through the mesh with full-size packets, names.
 Shows a table of the hosts, a table of the mesh, and the findings, causes before their consequences.
-A host that cannot be seen is a finding, never a blank.
+A host that cannot be seen is a finding, never a blank. --html FILE writes the same as one page that needs nothing else
+(picture of the mesh with the state of every link, findings, tables), for a phone or an archive.
 """
 
 from __future__ import annotations
@@ -11,15 +12,20 @@ import argparse
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from nornir.core import Nornir
 
 from dockyard.cli import guarded, make_ready, parser
 from dockyard.cluster import open_cluster
+from dockyard.errors import UsageError
 from dockyard.findings import Finding, by_cause
+from dockyard.local_file import replace_file
 from dockyard.observe import Domain, Observed, sweep
 from dockyard.report import Report
+from dockyard.status_page import status_page
 from dockyard.topology import Topology
 from dockyard.unseen import once
 from tasks import backup, drbd, hosts_file, machine, wireguard
@@ -61,6 +67,7 @@ def main() -> int:
     options.add_argument(
         "--watch", metavar="SECONDS", nargs="?", type=float, const=5.0, help="again every SECONDS (5), until Ctrl-C"
     )
+    options.add_argument("--html", metavar="FILE", type=Path, help="write one self-contained page, too")
     arguments = options.parse_args()
     return guarded(arguments, lambda report: _health(arguments, report))
 
@@ -70,14 +77,14 @@ def _health(arguments: argparse.Namespace, report: Report) -> int:
         make_ready(nornir, topology)
         while arguments.watch is not None:
             page = report.next_page()
-            code = show(nornir, topology, page)
+            code = show(nornir, topology, page, arguments.html)
             page.finish(code)
             time.sleep(arguments.watch)
-        return show(nornir, topology, report)
+        return show(nornir, topology, report, arguments.html)
 
 
-def show(nornir: Nornir, topology: Topology, report: Report) -> int:
-    """Sweep once, show everything, and return the exit code."""
+def show(nornir: Nornir, topology: Topology, report: Report, html: Path | None = None) -> int:
+    """Sweep once, show everything (and write it to the page ``html``), and return the exit code."""
     with report.progress("looking", list(topology.hosts)) as processors:
         observed = sweep(nornir.with_processors(processors), DOMAINS)
     report.table("hosts", [host_row(topology, observed, name) for name in topology.hosts])
@@ -90,7 +97,24 @@ def show(nornir: Nornir, topology: Topology, report: Report) -> int:
     report.record("directions", [direction_row(one) for one in wireguard.directions(topology, observed)])
     findings = all_findings(topology, observed)
     report.judged(findings)
+    if html:
+        _write(html, web_page(topology, observed, report, findings))
     return exit_code(findings)
+
+
+def web_page(topology: Topology, observed: Observed, report: Report, findings: Sequence[Finding]) -> str:
+    """All that ``report`` has shown, as a web page."""
+    writer = next((host for host, state in observed.seen(drbd.DRBD).items() if state.mounted), "")
+    tables = {title: rows for title, rows in report.tables.items() if title != "directions"}
+    when = datetime.now().astimezone()
+    return status_page(topology, when, findings, tables, writer=writer, links=wireguard.link_levels(topology, observed))
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        replace_file(path, text)
+    except OSError as error:
+        raise UsageError(f"--html {path}: {error}", advice="Give a file in a folder that can be written.") from error
 
 
 def all_findings(topology: Topology, observed: Observed) -> list[Finding]:

@@ -6,7 +6,7 @@
 """
 
 from tasks.wireguard.checks import check_hosts, check_mesh, check_swap
-from tasks.wireguard.directions import Direction, directions
+from tasks.wireguard.directions import Direction, directions, link_levels
 from tasks.wireguard.plans import plan_interface, plan_keys, plan_preshared_keys, plan_running
 from tasks.wireguard.reach import REACH, ReachState
 from tasks.wireguard.rotation import plan_new_key, plan_settle, plan_swap
@@ -24,6 +24,7 @@ __all__ = [
     "check_swap",
     "check_way_back",
     "directions",
+    "link_levels",
     "plan_interface",
     "plan_keys",
     "plan_new_key",

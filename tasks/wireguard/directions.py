@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import combinations
 
 from dockyard.observe import Observed
+from dockyard.standing import Level
 from dockyard.topology import Endpoint, Topology
 from tasks.wireguard.reach import REACH, Ping, ReachState
 from tasks.wireguard.running import FRESH_S, PeerSeen
@@ -131,3 +133,14 @@ def _peer(topology: Topology, target: str, here: WireguardState, there: Wireguar
         return peers.get(there.public_key)
     allowed = f"{topology.host(target).wireguard.address}/32"
     return next((peer for peer in peers.values() if allowed in peer.allowed_ips), None)
+
+
+def link_levels(topology: Topology, observed: Observed) -> dict[frozenset[str], Level]:
+    """How two hosts reach each other: failed when a direction has a fault, unknown when one was not seen."""
+    judged = {(one.source, one.target): one for one in directions(topology, observed)}
+    levels: dict[frozenset[str], Level] = {}
+    for one, two in combinations(topology.hosts, 2):
+        seen = [judged.get((one, two)), judged.get((two, one))]
+        broken = any(direction and direction.faults for direction in seen)
+        levels[frozenset({one, two})] = Level.FAILED if broken else Level.HEALTHY if all(seen) else Level.UNKNOWN
+    return levels

@@ -10,6 +10,7 @@ import pytest
 
 from dockyard.errors import ParseError, Unreachable
 from dockyard.findings import Cause, Finding
+from dockyard.standing import Level
 from tasks import wireguard
 from tasks.wireguard import ReachState, WireguardState
 from tests.unit.meshes import (
@@ -56,6 +57,17 @@ def test_a_healthy_mesh_has_no_findings_and_twenty_directions() -> None:
     directions = wireguard.directions(topology(), seen)
     assert len(directions) == 20
     assert all(d.mtu_proven and d.rtt_ms == 30.5 and d.faults == [] for d in directions)
+    assert set(wireguard.link_levels(topology(), seen).values()) == {Level.HEALTHY}
+
+
+def test_a_link_is_failed_when_one_direction_is_and_unknown_when_one_was_not_seen() -> None:
+    reach = cut(all_reached(), ("dock-prod", "dock-mirror"))
+    states: dict[str, Any] = healthy() | {"dock-dash": Unreachable("dock-dash", "no answer")}
+    levels = wireguard.link_levels(topology(), observed(states, reach))
+    assert len(levels) == 10
+    assert levels[frozenset({"dock-prod", "dock-mirror"})] is Level.FAILED
+    assert levels[frozenset({"dock-prod", "dock-edge"})] is Level.HEALTHY
+    assert {levels[frozenset({"dock-dash", other})] for other in HOSTS if other != "dock-dash"} == {Level.UNKNOWN}
 
 
 def stopped(state: WireguardState) -> WireguardState:
