@@ -22,11 +22,12 @@ from functools import partial
 from typing import Any
 
 from dockyard.cli import guarded, parser, walk
-from dockyard.observe import Domain
+from dockyard.evidence import EVIDENCE
+from dockyard.observe import Domain, Observed
 from dockyard.report import Report
 from dockyard.runbook import Confirm, Converge, Gate, Options, Step, Wait
 from dockyard.topology import Topology
-from tasks import drbd
+from tasks import drbd, machine
 
 SEES: list[Domain[Any]] = [drbd.LIVE, drbd.WRITER, drbd.USERS]
 ON = drbd.ROLES
@@ -72,6 +73,7 @@ def planned(to: str) -> list[Step]:
         WAIT(f"{to} has the storage", partial(drbd.check_promoted, to=to), timeout_s=60, every_s=0.5),
         GATE("The token is there: nothing was lost", partial(drbd.check_token, to=to)),
         CONVERGE(f"Start what uses the storage on {to}", partial(drbd.plan_start, to=to)),
+        _keep(to, drbd.SWITCHOVER),
     ]
 
 
@@ -87,7 +89,17 @@ def disaster(to: str) -> list[Step]:
         CONVERGE(f"Promote and mount on {to}", partial(drbd.plan_promote_alone, to=to)),
         WAIT(f"{to} has the storage", partial(drbd.check_promoted, to=to), timeout_s=60, every_s=0.5),
         CONVERGE(f"Mark the storage, and start what uses it on {to}", partial(drbd.plan_start_alone, to=to)),
+        _keep(to, drbd.DISASTER),
     ]
+
+
+def _keep(to: str, kind: str) -> Converge:
+    plan = partial(drbd.plan_switched, to=to, kind=kind, kernel=_kernel)
+    return CONVERGE("Keep it as evidence", plan, sees=[drbd.LIVE, drbd.WRITER, EVIDENCE, machine.MACHINE])
+
+
+def _kernel(observed: Observed, host: str) -> str:
+    return observed.of(machine.MACHINE, host).kernel
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ from tasks.drbd.switch import (
     plan_promote,
     plan_start,
 )
+from tasks.drbd.switched import DISASTER, SWITCHOVER, plan_switched
 from tasks.drbd.tools import TOOLS, plan_tools
 from tasks.drbd.verify import VERIFY, check_verify, plan_verify
 from tasks.drbd.witness import WITNESS
@@ -41,6 +42,7 @@ from tasks.drbd.writer import WRITER, Record, now, plan_copies, plan_record
 
 __all__ = [
     "CHANGES",
+    "DISASTER",
     "DRBD",
     "LIVE",
     "PARTED",
@@ -48,6 +50,7 @@ __all__ = [
     "ROLES",
     "SECRET",
     "STORAGE",
+    "SWITCHOVER",
     "TOOLS",
     "USERS",
     "VERIFY",
@@ -88,6 +91,7 @@ __all__ = [
     "plan_start",
     "plan_start_alone",
     "plan_storage",
+    "plan_switched",
     "plan_tools",
     "plan_units",
     "plan_up",

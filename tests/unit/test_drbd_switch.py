@@ -15,6 +15,7 @@ import pytest
 
 from dockyard.change import Change, Plan, Run
 from dockyard.errors import NotObserved
+from dockyard.evidence import EVIDENCE, Evidence, newest
 from dockyard.observe import Observed
 from dockyard.runbook import Confirm, Converge, Gate, Show, Wait
 from runbooks.failover import planned
@@ -23,6 +24,7 @@ from tasks.drbd import places, switch
 from tasks.drbd.replica import ReplicaState
 from tasks.drbd.state import Disk, Link, Role
 from tasks.drbd.writer import Record
+from tasks.machine import MACHINE, MachineState, Offset
 from tests.unit.replicas import (
     LOAD,
     MIRROR,
@@ -44,6 +46,7 @@ from tests.unit.replicas import (
 
 CLUSTER = topology(units=UNITS)
 BASE = healthy(CLUSTER)
+KERNEL = MachineState(clock=Offset(least=0, most=0), kernel="6.12.48", uptime_s=60, file_systems=(), missing=())
 
 
 @dataclass
@@ -76,6 +79,7 @@ class Pair:
     token: int = 0
     connected: bool = True
     most_primaries: int = 0
+    evidence: dict[str, Evidence] = field(default_factory=dict)
 
     @classmethod
     def running(cls, writer: str = PROD, generation: int = 1) -> Pair:
@@ -108,7 +112,9 @@ class Pair:
             for name, machine in self.machines.items()
         }
         record = {LOAD: self.record, **{name: one.record for name, one in self.machines.items()}}
-        return observed({**states, LOAD: base[LOAD]}, record, using)
+        seen = observed({**states, LOAD: base[LOAD]}, record, using)
+        kernels = Observed({name: {MACHINE.name: KERNEL} for name in PAIR})
+        return seen.merged(kernels).merged(Observed({LOAD: {EVIDENCE.name: dict(self.evidence)}}))
 
     def _state(self, state: ReplicaState, machine: Machine) -> ReplicaState:
         def role(one: Machine) -> Role:
@@ -133,13 +139,13 @@ class Pair:
         words = change.argv
         if places.WRITER in words:
             self._write(host, Record(writer=words[-3], generation=int(words[-2]), since=words[-1]))
+        elif change.title.startswith("record that "):
+            self.evidence |= newest([words[-1]])
         elif places.TOKEN in " ".join(words):
             assert self.machines[host].mounted
             self.token = int(words[-1])
         elif change.title == "unmount and demote":
             self._down(self.machines[host])
-        elif change.title == f"stop {places.STORAGE}, which waits":
-            self.machines[host].storage = "inactive"
         elif change.title == "promote data beside a replica without a disk":
             other = self.machines[OTHER[host]]
             assert self.connected
@@ -147,13 +153,16 @@ class Pair:
             assert not other.primary
             assert self.machines[host].storage == "inactive", "it would promote and mount by itself"
             self.machines[host].primary = True
-        elif change.title == f"start {places.STORAGE}":
-            assert self.machines[host].storage != "waiting"
-            self.machines[host].storage = "waiting"
+        elif places.STORAGE in change.title:
+            wanted = {f"start {places.STORAGE}": "waiting", f"stop {places.STORAGE}, which waits": "inactive"}
+            assert (self.machines[host].storage, wanted[change.title]) != ("waiting", "waiting")
+            self.machines[host].storage = wanted[change.title]
         elif not change.title.startswith("wait "):
-            verb, name = change.title.split()
-            assert verb == "stop" or self.machines[host].mounted, f"{name} starts without its storage"
-            self.machines[host].units[name] = {"start": "active", "stop": "inactive"}[verb]
+            self._use(self.machines[host], *change.title.split())
+
+    def _use(self, machine: Machine, verb: str, name: str) -> None:
+        assert verb == "stop" or machine.mounted, f"{name} starts without its storage"
+        machine.units[name] = {"start": "active", "stop": "inactive"}[verb]
 
     def _write(self, host: str, record: Record) -> None:
         seen = self.record if host == LOAD else self.machines[host].record
@@ -414,6 +423,25 @@ def test_the_arbitrator_is_told_before_the_replicas() -> None:
     assert told == named + 1
     plan = switch.plan_new_writer(CLUSTER, Pair.running().seen(), to=MIRROR, since=SINCE)
     assert titles(plan) == {LOAD: ["name dock-mirror as the writer (generation 2)"]}
+
+
+def test_a_switch_is_kept_as_evidence_and_phase_2_is_no_switch() -> None:
+    pair = Pair.running()
+    walk(pair, PROD)
+    assert pair.evidence == {}
+    walk(pair, MIRROR)
+    kept = pair.evidence[drbd.SWITCHOVER]
+    assert (kept.passed, kept.facts, kept.run) == (True, {"to": MIRROR, "generation": 2}, pair.record.since)
+    assert kept.versions["kernel"] == "6.12.48"
+    assert kept.versions["drbd"].startswith("8.4")
+
+
+def test_a_switch_that_is_done_and_known_as_a_failover_is_no_switchover() -> None:
+    pair = Pair.running(MIRROR, generation=2)
+    kept = Evidence(kind=drbd.DISASTER, run=SINCE, by="owner@laptop", passed=True, facts={"generation": 2})
+    pair.evidence[kept.kind] = kept
+    walk(pair, MIRROR)
+    assert pair.evidence == {kept.kind: kept}
 
 
 def test_the_arbitrator_must_be_seen() -> None:
