@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dockyard.change import Plan
-from dockyard.evidence import EVIDENCE, Evidence, plan_record, whoever
+from dockyard.evidence import EVIDENCE, Evidence, Fact, plan_record, whoever
 from dockyard.observe import Observed
 from dockyard.topology import Topology
 from tasks.drbd.replica import LIVE
@@ -31,6 +31,6 @@ def plan_switched(
     if record.generation in {1, *known}:
         return {}
     versions = {"drbd": observed.of(LIVE, to).facts.version, "kernel": kernel(observed, to)}
-    facts = {"to": to, "generation": record.generation}
+    facts: dict[str, Fact] = {"to": to, "generation": record.generation}
     made = Evidence(kind=kind, run=record.since, by=whoever(), passed=True, versions=versions, facts=facts)
     return plan_record(topology, observed, made)
