@@ -80,7 +80,7 @@ unit: python ## the quick tests: no root, no network, no machine
 
 .PHONY: lab-test
 lab-test: setup ## the real runbooks on the lab's machines
-	$(BIN)/pytest -m "lab and not drill"
+	$(BIN)/pytest -m "lab and not drill" --durations=15
 
 .PHONY: drill
 drill: setup ## the lab tests that pull plugs and wait for resyncs, a quarter of an hour more
