@@ -178,6 +178,37 @@ class Backup:
 
 
 @dataclass(frozen=True, slots=True)
+class Email:
+    """Alerts by mail. ``smarthost`` is ``name:port`` of a server that speaks STARTTLS.
+
+    With a ``user``, its password lies on the monitoring host and not here (docs/monitoring.md).
+    """
+
+    to: Annotated[str, names.mail_address]
+    sender: Annotated[str, names.mail_address]
+    smarthost: Annotated[str, names.endpoint]
+    user: Annotated[str, names.mail_login] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Monitoring:
+    """How the host with the role ``monitoring`` watches all hosts.
+
+    ``memory_mib`` is the most that Prometheus may take; None: a part of the machine's memory. ``webhook`` and
+    ``watchdog`` send to a URL that lies on the monitoring host: alerts as they come, and a sign of life every minute.
+    """
+
+    scrape_interval_s: Annotated[int, Meta(ge=10, le=120)] = 30
+    retention_gib: Annotated[float, Meta(ge=0.25, le=1000)] = 2.0
+    memory_mib: Annotated[int, Meta(ge=96, le=65536)] | None = None
+    email: Email | None = None
+    webhook: bool = False
+    watchdog: bool = False
+    grafana: bool = False
+    loki: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Ssh:
     """How to log in. Without ``key_file`` the agent and the default keys are tried."""
 
@@ -215,6 +246,7 @@ class Cluster:
     wireguard: Mesh
     drbd: Replication | None = None
     backup: Backup | None = None
+    monitoring: Monitoring = Monitoring()
 
 
 @dataclass(frozen=True, slots=True)

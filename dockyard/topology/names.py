@@ -16,6 +16,8 @@ _PATH = re.compile(r"(/[A-Za-z0-9_.+:@-]+)+")
 _SYSTEM_FOLDERS = {"bin", "boot", "dev", "etc", "lib", "lib64", "proc", "run", "sbin", "sys", "tmp", "usr"}
 _RESOURCE = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 _LOGIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
+_MAIL = re.compile(r"[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9.-]{1,253}")
+_MAIL_LOGIN = re.compile(r"[A-Za-z0-9._%+@-]{1,128}")
 _HOST_KEY = re.compile(r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) [A-Za-z0-9+/]{60,}={0,2}")
 _TIME = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
 _UNIT = re.compile(r"[A-Za-z0-9:_.@-]{1,200}\.(service|target|socket|timer)")
@@ -108,6 +110,18 @@ def login(text: str) -> None:
     """A user's name, as ssh(1) and a URL take it without quotes."""
     if not _LOGIN.fullmatch(text):
         raise ValueError(f"{text!r} is no login name: up to 32 of letters, digits, _ . and -")
+
+
+def mail_address(text: str) -> None:
+    """One address as a mail server takes it, without a name before it."""
+    if not _MAIL.fullmatch(text):
+        raise ValueError(f"{text!r} is no mail address such as me@mail.lan")
+
+
+def mail_login(text: str) -> None:
+    """A user of a mail server, often its address."""
+    if not _MAIL_LOGIN.fullmatch(text):
+        raise ValueError(f"{text!r} is no login of a mail server: letters, digits, . _ % + - and @")
 
 
 def host_key(text: str) -> None:

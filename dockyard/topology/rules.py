@@ -265,6 +265,12 @@ def _having(draft: Draft, role: Role) -> list[Host]:
     return [host for host in draft.hosts.values() if role in host.roles]
 
 
+def monitoring(draft: Draft) -> Iterator[Problem]:
+    """One host watches the others: two would each tell of half of it, and every alert twice."""
+    for other in _having(draft, Role.MONITORING)[1:]:
+        yield Problem(draft.place(other.name, "roles"), "only one host can have the role monitoring")
+
+
 def services(draft: Draft) -> Iterator[Problem]:
     """Services live on hosts that exist, and have names of their own."""
     for name, host in draft.cluster.services.items() if draft.cluster else ():
@@ -320,6 +326,7 @@ RULES: tuple[Rule, ...] = (
     drbd_pair,
     replication,
     backups,
+    monitoring,
     services,
     full_names,
     logins,

@@ -1,0 +1,49 @@
+"""How much of a small machine each part may take: limits that the kernel keeps, and what Go is told to stay below.
+
+A cgroup's MemoryMax also counts the page cache of its files, which the kernel takes back before it kills anybody
+(Documentation/admin-guide/cgroup-v2.rst, memory.max). GOMEMLIMIT is a soft limit of the Go runtime: it collects more
+often when it comes near (go.dev/doc/gc-guide); a fifth is left for what is not its heap.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dockyard.topology import Monitoring
+
+PROMETHEUS_SHARE = 0.4
+PROMETHEUS_LEAST_MIB = 160
+PROMETHEUS_MOST_MIB = 1024
+GO_SHARE = 0.8
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What one service may take, in MiB."""
+
+    most: int
+
+    @property
+    def go_limit(self) -> int:
+        """GOMEMLIMIT."""
+        return int(self.most * GO_SHARE)
+
+
+EXPORTER = Memory(64)
+ALERTMANAGER = Memory(64)
+GRAFANA = Memory(256)
+LOKI = Memory(192)
+
+
+def prometheus(wanted: Monitoring, machine_mib: int) -> Memory:
+    """Prometheus' part of a machine with ``machine_mib`` of memory, unless the inventory says a number."""
+    share = int(machine_mib * PROMETHEUS_SHARE)
+    return Memory(wanted.memory_mib or max(PROMETHEUS_LEAST_MIB, min(share, PROMETHEUS_MOST_MIB)))
+
+
+def needed_mib(wanted: Monitoring, machine_mib: int) -> int:
+    """All limits of the monitoring host together."""
+    parts = [prometheus(wanted, machine_mib), ALERTMANAGER, EXPORTER]
+    parts += [GRAFANA] if wanted.grafana else []
+    parts += [LOKI] if wanted.loki else []
+    return sum(part.most for part in parts)
