@@ -20,6 +20,7 @@ class Cause(IntEnum):
     PACEMAKER = 8
     APPLICATION = 9
     BACKUP = 10
+    MONITORING = 11
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

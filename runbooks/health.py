@@ -1,6 +1,7 @@
 """Look at the whole cluster at once, and change nothing.
 
-One exec per host reads everything: clock, disk, WireGuard, pings through the mesh with full-size packets, names.
+One exec per host reads everything: clock, disk, WireGuard, pings through the mesh with full-size packets, names,
+storage, backups; the host that watches also tells what Prometheus says.
 Shows a table of the hosts, a table of the mesh, and the findings, causes before their consequences.
 A host that cannot be seen is a finding, never a blank. --html FILE writes the same as one page that needs nothing else
 (picture of the mesh with the state of every link, findings, tables), for a phone or an archive.
@@ -26,9 +27,9 @@ from dockyard.local_file import replace_file
 from dockyard.observe import Domain, Observed, sweep
 from dockyard.report import Report
 from dockyard.status_page import status_page
-from dockyard.topology import Topology
+from dockyard.topology import Role, Topology
 from dockyard.unseen import once
-from tasks import backup, drbd, hosts_file, machine, wireguard
+from tasks import backup, drbd, hosts_file, machine, monitoring, wireguard
 
 DOMAINS: list[Domain[Any]] = [
     machine.MACHINE,
@@ -39,6 +40,8 @@ DOMAINS: list[Domain[Any]] = [
     drbd.WRITER,
     drbd.VERIFY,
     backup.BACKUP,
+    monitoring.MONITORING,
+    monitoring.PROMETHEUS,
 ]
 
 
@@ -48,6 +51,15 @@ def check_backup(topology: Topology, observed: Observed) -> list[Finding]:
     return backup.check_backup(topology, observed, storage=drbd.STORAGE) if begun else []
 
 
+def check_monitoring(topology: Topology, observed: Observed) -> list[Finding]:
+    """What is wrong with the monitoring; a host that the mesh does not reach from there is named by the mesh."""
+    server = next((host.name for host in topology.with_role(Role.MONITORING)), "")
+    cut = [one for one in wireguard.directions(topology, observed) if one.faults]
+    away = {one.target for one in cut if one.source == server} | {one.source for one in cut if one.target == server}
+    gone = topology.hosts.keys() - observed.seen(machine.MACHINE).keys()
+    return monitoring.check_monitoring(topology, observed, away=frozenset(away | gone))
+
+
 CHECKS = [
     machine.check_machine,
     wireguard.check_mesh,
@@ -55,6 +67,7 @@ CHECKS = [
     drbd.check_drbd,
     drbd.check_verify,
     check_backup,
+    check_monitoring,
 ]
 
 Row = dict[str, str]
@@ -94,6 +107,8 @@ def show(nornir: Nornir, topology: Topology, report: Report, html: Path | None =
         report.table("storage", [storage_row(observed, name) for name in replicas])
     if replicas and topology.cluster.backup:
         report.table("backups", [backup_row(observed, name) for name in replicas])
+    if alerts := monitoring.alert_rows(topology, observed):
+        report.table("alerts of Prometheus", alerts)
     report.record("directions", [direction_row(one) for one in wireguard.directions(topology, observed)])
     findings = all_findings(topology, observed)
     report.judged(findings)

@@ -1,16 +1,19 @@
-"""Phase 1: the mesh and the names on all hosts.
+"""Phase 1: mesh, names and monitoring on all hosts.
 
 Builds a full WireGuard mesh (keys made on the hosts, preshared keys per pair), brings it up without dropping what runs,
-writes all names into a managed block of /etc/hosts, and proves every direction by traffic.
+writes all names into a managed block of /etc/hosts, and proves every direction by traffic. Then the steps of
+monitoring.py: an exporter on every host, Prometheus and Alertmanager on the one that watches.
 
 Needs: ssh to every host with a pinned host key (runbooks/trust.py), root or sudo there, Debian's package sources.
 May destroy: nothing. Keys that are there are kept; the rest of /etc/hosts stays byte for byte.
-Way back: `systemctl disable --now wg-quick@wg0` on each host, and remove the managed block from /etc/hosts.
+Way back: `systemctl disable --now wg-quick@wg0` on each host, and remove the managed block from /etc/hosts;
+for the monitoring see monitoring.py.
 Cut off in the middle: run it again.
 """
 
 from dockyard.cli import main
 from dockyard.runbook import Converge, Gate, Step, Wait
+from runbooks import monitoring
 from tasks import hosts_file, machine, wireguard
 
 STEPS: list[Step] = [
@@ -29,6 +32,7 @@ STEPS: list[Step] = [
         timeout_s=120,
     ),
     Gate("Every name means the same on every host", hosts_file.check_names, [hosts_file.NAMES]),
+    *monitoring.STEPS,
 ]
 
 if __name__ == "__main__":

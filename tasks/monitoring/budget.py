@@ -15,6 +15,8 @@ PROMETHEUS_SHARE = 0.4
 PROMETHEUS_LEAST_MIB = 160
 PROMETHEUS_MOST_MIB = 1024
 GO_SHARE = 0.8
+MOST_SHARE = 0.75
+"""All limits together; the rest is for the kernel, sshd and the journal."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,16 @@ WATCHDOG_URL = f"{FOLDER}/watchdog-url"
 SMTP_PASSWORD = f"{FOLDER}/smtp-password"
 """Secrets that the owner puts there: ``root:prometheus``, mode 0640."""
 
+GRAFANA_FOLDER = f"{FOLDER}/grafana"
+DATASOURCE = f"{GRAFANA_FOLDER}/datasources/dockyard.yml"
+DASHBOARDS = f"{GRAFANA_FOLDER}/dashboards/dockyard.yml"
+GRAFANA_PASSWORD = f"{FOLDER}/grafana-password"
+"""Of the user admin; made on the host, and read by Grafana at its very first start only."""
+
+GRAFANA_KEY = "/etc/apt/keyrings/grafana.asc"
+GRAFANA_SOURCE = "/etc/apt/sources.list.d/grafana.sources"
+LOKI_CONFIG = f"{FOLDER}/loki.yml"
+
 SCRIPT = "/usr/local/lib/dockyard/metrics"
 TEXTFILES = "/var/lib/prometheus/node-exporter"
 DATABASE = "/var/lib/prometheus/metrics2"
@@ -35,6 +45,11 @@ PORTS = {EXPORTER: 9100, PROMETHEUS: 9090, ALERTMANAGER: 9093, GRAFANA: 3000, LO
 def unit_file(name: str) -> str:
     """The file of one of our own units."""
     return f"/etc/systemd/system/{name}"
+
+
+def dashboard(name: str) -> str:
+    """Where the dashboard ``templates/grafana/<name>.json`` is put."""
+    return f"{GRAFANA_FOLDER}/json/{name}.json"
 
 
 def drop_in(name: str) -> str:

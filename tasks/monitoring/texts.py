@@ -45,9 +45,7 @@ def exporter_texts(topology: Topology, host: Host, *, backup_state: str) -> dict
             textfiles=places.TEXTFILES,
             memory=budget.EXPORTER,
         ),
-        places.unit_file(places.METRICS): render(
-            "dockyard-metrics.service", interface=interface, script=places.SCRIPT
-        ),
+        places.unit_file(places.METRICS): render("dockyard-metrics.service", interface=interface, script=places.SCRIPT),
         places.unit_file(places.TIMER): render("dockyard-metrics.timer"),
     }
     script = _script(topology, host, backup_state)

@@ -20,6 +20,7 @@ PROBES = {
     "drbd_witness",
     "getent_names",
     "machine",
+    "monitoring_facts",
     "wireguard_files",
     "wireguard_reach",
 }

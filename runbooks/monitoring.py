@@ -1,0 +1,41 @@
+"""Monitoring alone, as phase 1 does it: an exporter on every host, Prometheus and Alertmanager on the one that watches.
+
+Everything listens on the mesh address and nowhere else. Grafana and Loki only where the inventory asks for them; see
+docs/monitoring.md for what goes where, the limits, and who is told.
+
+Needs: the mesh of phase 1; Debian's package sources on every host.
+May destroy: nothing. Data older than cluster.monitoring.retention_gib allows is removed by Prometheus itself.
+Way back: `systemctl disable --now prometheus-node-exporter dockyard-metrics.timer` on each host, and on the one that
+watches `systemctl disable --now prometheus prometheus-alertmanager`.
+Cut off in the middle: run it again.
+"""
+
+from functools import partial
+
+from dockyard.cli import main
+from dockyard.runbook import Converge, Gate, Show, Step, Wait
+from dockyard.topology import Role
+from tasks import monitoring
+from tasks.backup import places as backup
+
+ON = (Role.MONITORING,)
+
+STEPS: list[Step] = [
+    Gate("The machine that watches has room for it", monitoring.check_setup, [monitoring.SETUP], on=ON),
+    Converge(
+        "Run node_exporter and our metrics on every host, in the mesh",
+        partial(monitoring.plan_exporters, backup_state=backup.STATE),
+        [monitoring.SETUP],
+        each=True,
+    ),
+    Converge("Run Prometheus and Alertmanager", monitoring.plan_server, [monitoring.SETUP], on=ON, stale_s=30.0),
+    Converge("Run Grafana, if it is wanted", monitoring.plan_grafana, [monitoring.OPTIONAL], on=ON),
+    Converge("Limit Loki, if it is wanted", monitoring.plan_loki, [monitoring.OPTIONAL], on=ON, stale_s=30.0),
+    Wait(
+        "Prometheus has metrics of every host", monitoring.check_watching, [monitoring.PROMETHEUS], timeout_s=180, on=ON
+    ),
+    Show("Who is told when something breaks", monitoring.told, [monitoring.MONITORING], on=ON),
+]
+
+if __name__ == "__main__":
+    main(__doc__, STEPS)

@@ -1,0 +1,195 @@
+"""Grafana and Loki, both off by default: they are the two that do not fit on a machine of 512 MiB.
+
+Neither is in Debian. Grafana comes from its own repository, whose key is pinned here; Loki is taken as somebody
+installed it, and given limits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from dockyard.change import Change, Plan, Run, Unit, UnitState, WriteFile, filled, install, unit, unit_probe
+from dockyard.errors import StepFailed
+from dockyard.files import FileState, read_file
+from dockyard.observe import Domain, Observed
+from dockyard.remote import Command, Outputs
+from dockyard.rendering import TEMPLATES, render
+from dockyard.topology import Host, Topology
+from tasks.monitoring import budget, places
+from tasks.monitoring.facts import is_server
+from tasks.monitoring.texts import address, server_of, wanted_of
+
+DASHBOARDS = ("cluster", "machines")
+LOKI_FOLDER = "/var/lib/loki"
+KEY_FINGERPRINT = "B53AE77BADB630A683046005963FA27710458545"
+"""Grafana Labs, in use since August 2023 (https://apt.grafana.com)."""
+
+_FETCH_KEY = """\
+set -eu; path=$1 wanted=$2
+folder=$(mktemp -d); trap 'rm -rf -- "$folder"' EXIT
+curl -fsS --max-time 60 -o "$folder/key" https://apt.grafana.com/gpg.key
+found=$(GNUPGHOME=$folder gpg --batch --show-keys --with-colons "$folder/key" | awk -F: '/^fpr/ { print $10; exit }')
+[ "$found" = "$wanted" ] || { echo "the key there is $found and not $wanted: has Grafana a new one?" >&2; exit 65; }
+install -D -m 0644 -- "$folder/key" "$path\""""
+_MAKE_PASSWORD = """\
+umask 077; openssl rand -hex 16 >"$1.new" && chown root:grafana "$1.new" && chmod 0640 "$1.new" &&
+sync "$1.new" && mv -f -- "$1.new" "$1\""""
+_SOURCE = f"""\
+# Written by Dockyard, for Grafana.
+Types: deb
+URIs: https://apt.grafana.com
+Suites: stable
+Components: main
+Signed-By: {places.GRAFANA_KEY}
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptionalState:
+    """``key`` and ``password`` say whether there is one."""
+
+    key: bool = False
+    password: bool = False
+    files: Mapping[str, FileState] = field(default_factory=dict)
+    units: Mapping[str, UnitState] = field(default_factory=dict)
+
+
+def _concerns(topology: Topology, host: Host) -> bool:
+    wanted = wanted_of(topology)
+    return is_server(topology, host) and (wanted.grafana or wanted.loki)
+
+
+def _files() -> list[str]:
+    drop_ins = [places.drop_in(name) for name in (places.GRAFANA, places.LOKI)]
+    boards = [places.dashboard(name) for name in DASHBOARDS]
+    return [*drop_ins, places.GRAFANA_SOURCE, places.DATASOURCE, places.DASHBOARDS, *boards, places.LOKI_CONFIG]
+
+
+def _probes(_topology: Topology, _host: Host) -> Sequence[Command]:
+    script = f"[ ! -s {places.GRAFANA_KEY} ] || echo key; [ ! -s {places.GRAFANA_PASSWORD} ] || echo password"
+    return [
+        Command("grafana", ("sh", "-c", script)),
+        *(read_file(path) for path in _files()),
+        *(unit_probe(name) for name in (places.GRAFANA, places.LOKI)),
+    ]
+
+
+def _read(_topology: Topology, _host: Host, outputs: Outputs) -> OptionalState:
+    there = outputs.text("grafana").split()
+    return OptionalState(
+        key="key" in there,
+        password="password" in there,
+        files={path: FileState.of(outputs, path) for path in _files()},
+        units={name: UnitState.of(outputs, name) for name in (places.GRAFANA, places.LOKI)},
+    )
+
+
+OPTIONAL = Domain("grafana and loki", _probes, _read, _concerns)
+
+
+def plan_grafana(topology: Topology, observed: Observed) -> Plan:
+    """Grafana with its data source and dashboards, where the inventory wants it."""
+    server = server_of(topology)
+    if server is None or not wanted_of(topology).grafana:
+        return {}
+    state = observed.of(OPTIONAL, server.name)
+    before = _writes(state, {places.drop_in(places.GRAFANA): _grafana_unit(topology, server)})
+    config = _writes(state, grafana_texts(topology, server))
+    fresh = not state.units[places.GRAFANA].loaded
+    key = [_run("fetch the key of Grafana's repository", _FETCH_KEY, places.GRAFANA_KEY, KEY_FINGERPRINT)]
+    source = _writes(state, {places.GRAFANA_SOURCE: _SOURCE})
+    password = [_run("make Grafana's password", _MAKE_PASSWORD, places.GRAFANA_PASSWORD)]
+    changes = [
+        *before,
+        *([install(["curl", "gpg", "openssl"]), *key] if not state.key else []),
+        *source,
+        *([install(["grafana"])] if fresh else [_reload()] if before else []),
+        *config,
+        *(password if not state.password else []),
+        *_started(state, places.GRAFANA, restart=bool(before or config)),
+    ]
+    return filled({server.name: changes})
+
+
+def plan_loki(topology: Topology, observed: Observed) -> Plan:
+    """Limits for the Loki that is there.
+
+    Raises:
+        StepFailed: there is none.
+    """
+    server = server_of(topology)
+    if server is None or not wanted_of(topology).loki:
+        return {}
+    state = observed.of(OPTIONAL, server.name)
+    if not state.units[places.LOKI].loaded:
+        raise StepFailed(
+            f"{server.name}: there is no {places.LOKI}, and Debian has no package of Loki",
+            advice="Install Grafana's package loki there, or take `loki: true` out of cluster.monitoring "
+            "(docs/monitoring.md).",
+        )
+    writes = _writes(state, loki_texts(topology, server))
+    changes = [*writes, *([_reload()] if writes else []), *_started(state, places.LOKI, restart=bool(writes))]
+    return filled({server.name: changes})
+
+
+def _grafana_unit(topology: Topology, host: Host) -> str:
+    return render(
+        "grafana.conf",
+        interface=topology.cluster.wireguard.interface,
+        address=host.wireguard.address,
+        port=places.PORTS[places.GRAFANA],
+        name=topology.fqdn(host.name),
+        provisioning=places.GRAFANA_FOLDER,
+        password=places.GRAFANA_PASSWORD,
+        memory=budget.GRAFANA,
+    )
+
+
+def grafana_texts(topology: Topology, host: Host) -> dict[str, str]:
+    """Data source, provider and dashboards by path."""
+    boards = {
+        places.dashboard(name): (TEMPLATES / "grafana" / f"{name}.json").read_text(encoding="utf-8")
+        for name in DASHBOARDS
+    }
+    return {
+        places.DATASOURCE: render(
+            "grafana-datasource.yml",
+            prometheus=address(topology, host.name, places.PROMETHEUS),
+            interval_s=wanted_of(topology).scrape_interval_s,
+        ),
+        places.DASHBOARDS: render("grafana-dashboards.yml", folder=f"{places.GRAFANA_FOLDER}/json"),
+        **boards,
+    }
+
+
+def loki_texts(topology: Topology, host: Host) -> dict[str, str]:
+    """Loki's drop-in and configuration by path."""
+    return {
+        places.drop_in(places.LOKI): render(
+            "loki.conf",
+            interface=topology.cluster.wireguard.interface,
+            config=places.LOKI_CONFIG,
+            memory=budget.LOKI,
+        ),
+        places.LOKI_CONFIG: render(
+            "loki.yml", address=host.wireguard.address, port=places.PORTS[places.LOKI], folder=LOKI_FOLDER
+        ),
+    }
+
+
+def _writes(state: OptionalState, texts: Mapping[str, str]) -> list[Change]:
+    wanted = [WriteFile(path=path, content=text, seen=state.files[path]) for path, text in texts.items()]
+    return [change for change in wanted if change.needed()]
+
+
+def _run(title: str, script: str, *words: str) -> Change:
+    return Run(title=title, argv=("sh", "-c", script, "x", *words), timeout_s=120)
+
+
+def _reload() -> Change:
+    return Run(title="let systemd read its units again", argv=("systemctl", "daemon-reload"))
+
+
+def _started(state: OptionalState, name: str, *, restart: bool) -> list[Change]:
+    return unit(Unit(name=name, seen=state.units[name], enabled=True, active=True, restart=restart))
