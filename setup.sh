@@ -29,6 +29,7 @@ needed=(
     "busybox: command -v busybox"
     "debian-archive-keyring: test -e $keyring"
     "chromium: command -v chromium"
+    "promtool: promtool_at_hand"
 )
 
 say() { printf '==> %s\n' "$*"; }
@@ -44,6 +45,11 @@ recent_qemu() {
     local version
     version=$(qemu-system-x86_64 --version 2>/dev/null | sed -n 's/.*version \([0-9.]*\).*/\1/p' | head -n 1)
     [ -n "$version" ] && [ "$(printf '%s\n' "$least_qemu" "$version" | sort -V | head -n 1)" = "$least_qemu" ]
+}
+
+# In PATH, or taken out of its package into .tools/.
+promtool_at_hand() {
+    command -v promtool || [ -x "$here/.tools/promtool" ]
 }
 
 find_missing() {
@@ -134,12 +140,23 @@ install_sshd_without_starting_it() {
     return $code
 }
 
+# The tests check alerts with it. Its package would start Prometheus here: only this one file is taken out of it.
+take_promtool() { # package
+    local folder code=0
+    folder=$(mktemp -d)
+    mkdir -p "$here/.tools"
+    (cd "$folder" && apt-get -q download "$1" && dpkg-deb --fsys-tarfile ./*.deb | tar -x --strip-components=3 -C "$here/.tools" ./usr/bin/promtool) || code=$?
+    rm -rf -- "$folder"
+    return $code
+}
+
 install_missing() { # release
-    local package others=() qemu= sshd=
+    local package others=() qemu= sshd= promtool=
     for package in "${missing[@]}"; do
         case $package in
             qemu-*) qemu=yes ;;
             openssh-server) sshd=yes ;;
+            promtool) promtool=yes ;;
             *) others+=("$package") ;;
         esac
     done
@@ -147,6 +164,9 @@ install_missing() { # release
     [ ${#others[@]} = 0 ] || logged "installing ${others[*]}" apt_get install --no-install-recommends "${others[@]}"
     [ -z "$sshd" ] || logged "installing openssh-server (for the tests; not started, not enabled)" install_sshd_without_starting_it
     [ -z "$qemu" ] || install_qemu "$1"
+    local holder=promtool
+    [ "$1" = 13 ] || holder=prometheus
+    [ -z "$promtool" ] || logged "taking promtool out of Debian's $holder (for the tests; not installed)" take_promtool $holder
 }
 
 hint_at_subuids() {
