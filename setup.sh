@@ -29,6 +29,7 @@ needed=(
     "busybox: command -v busybox"
     "debian-archive-keyring: test -e $keyring"
     "chromium: command -v chromium"
+    "jq: command -v jq"
     "promtool: promtool_at_hand"
 )
 

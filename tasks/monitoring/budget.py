@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from dockyard.topology import Monitoring
 
-PROMETHEUS_SHARE = 0.4
+PROMETHEUS_SHARE = 0.35
 PROMETHEUS_LEAST_MIB = 160
 PROMETHEUS_MOST_MIB = 1024
 GO_SHARE = 0.8

@@ -15,11 +15,11 @@ from dockyard.files import FileState, read_file
 from dockyard.observe import Domain
 from dockyard.parsing import Printed, Row
 from dockyard.remote import Command, Outputs
-from dockyard.topology import Host, Monitoring, Topology
+from dockyard.topology import Host, Monitoring, Role, Topology
 from tasks.monitoring import places
 from tasks.monitoring.texts import secrets_of, server_of, wanted_of
 
-EXPORTER_PACKAGES = {"prometheus-node-exporter": "prometheus-node-exporter"}
+EXPORTER_PACKAGES = {"prometheus-node-exporter": "prometheus-node-exporter", "jq": "jq"}
 SERVER_PACKAGES = {
     "prometheus": "prometheus",
     "promtool": "prometheus",
@@ -105,6 +105,13 @@ def units_of(topology: Topology, host: Host) -> list[str]:
     return [*own, *server_units(wanted_of(topology))] if is_server(topology, host) else own
 
 
+def tools_of(topology: Topology, host: Host) -> list[str]:
+    """The commands that a host needs; jq reads the nodes of K3s, where they are asked for."""
+    unused = set[str]() if Role.K3S_SERVER in host.roles else {"jq"}
+    packages = {*EXPORTER_PACKAGES, *(SERVER_PACKAGES if is_server(topology, host) else ())}
+    return sorted(packages - unused)
+
+
 def files_of(topology: Topology, host: Host) -> list[str]:
     """All files of ours on a host, but those of Grafana and Loki."""
     own = [
@@ -123,7 +130,7 @@ def server_files() -> list[str]:
 
 
 def _ask(topology: Topology, host: Host, more: str = "true") -> tuple[str, ...]:
-    tools = [*EXPORTER_PACKAGES, *(SERVER_PACKAGES if is_server(topology, host) else ())]
+    tools = tools_of(topology, host)
     units = _UNITS.format(properties=_PROPERTIES, units=" ".join(units_of(topology, host)))
     return ("sh", "-c", f"{_ASK.format(tools=' '.join(tools), more=units)}\n{more}")
 
@@ -164,13 +171,14 @@ def read_state(text: str, units: Sequence[str]) -> MonitoringState:
     by_kind: dict[str, dict[str, Row]] = {}
     for row in rows:
         by_kind.setdefault(row["kind"], {})[row["name"]] = row
-    if "memory" not in by_kind or set(by_kind.get("unit", {})) != set(units):
+    memory, seen = by_kind.get("memory", {}).get("total"), by_kind.get("unit", {})
+    if memory is None or set(seen) != set(units):
         raise printed.error(0, "does not tell of the memory and of every unit")
     size, free = _room(printed, by_kind.get("room", {}))
     return MonitoringState(
-        machine_mib=_number(printed, by_kind["memory"]["total"]) // 1024,
+        machine_mib=_number(printed, memory) // 1024,
         missing=frozenset(by_kind.get("missing", {})),
-        units={name: _unit(printed, row) for name, row in by_kind["unit"].items()},
+        units={name: _unit(printed, row) for name, row in seen.items()},
         digests={name: row["value"] for name, row in by_kind.get("digest", {}).items()},
         secrets={name: row["value"] for name, row in by_kind.get("secret", {}).items()},
         size=size,

@@ -1,0 +1,261 @@
+"""What health says about monitoring, from what hosts and Prometheus really answered."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dockyard.change import UnitState
+from dockyard.errors import ParseError, Unreachable
+from dockyard.findings import Cause, Finding
+from dockyard.topology import Email, Topology
+from tasks import monitoring
+from tasks.monitoring import api, facts, places
+from tasks.monitoring.facts import MonitoringState
+from tests.unit.monitored import DASH, DATA, EDGE, PROD, answering, healthy, observed, topology, unit
+
+LAB = topology()
+API, REACH = (DATA / "api.txt").read_text(), (DATA / "reach.txt").read_text()
+
+
+def check(
+    state: MonitoringState | object, said: object, cluster: Topology = LAB, away: frozenset[str] = frozenset()
+) -> list[Finding]:
+    found = observed({DASH: state}, said, domain=monitoring.MONITORING.name)
+    return monitoring.check_monitoring(cluster, found, away=away)
+
+
+def faults(state: MonitoringState, said: api.PrometheusState, cluster: Topology = LAB, **more: Any) -> list[str]:
+    return [finding.fault for finding in check(state, said, cluster, **more)]
+
+
+GOOD, SAID = healthy(LAB)[DASH], answering(LAB)
+
+
+def with_unit(name: str, **parts: Any) -> MonitoringState:
+    return replace(GOOD, units={**GOOD.units, name: replace(GOOD.units[name], **parts)})
+
+
+def test_a_monitoring_that_works_has_no_findings() -> None:
+    assert check(GOOD, SAID) == []
+    assert monitoring.check_watching(LAB, observed({}, SAID)) == []
+
+
+def test_before_it_was_set_up_there_is_one_finding() -> None:
+    bare = replace(GOOD, units={name: unit(name, "inactive", "") for name in GOOD.units}, digests={})
+    assert faults(bare, api.PrometheusState(answers=False)) == ["nobody watches the cluster"]
+
+
+def test_a_service_that_is_gone_is_named_with_what_it_says() -> None:
+    dead = UnitState(name=places.PROMETHEUS, loaded=True, active="failed", enabled="enabled", sub="failed")
+    said = replace(SAID, answers=False, targets=(), rules={}, alerts=())
+    first, second = check(with_unit(places.PROMETHEUS, state=dead), said)
+    assert (first.cause, first.host, first.fault) == (Cause.MONITORING, DASH, "prometheus.service does not run")
+    assert first.evidence == "prometheus.service is failed (failed), enabled"
+    assert second.fault == "Prometheus does not answer"
+
+
+def test_an_exporter_that_does_not_answer_is_named_unless_others_know_why() -> None:
+    said = replace(SAID, reached=SAID.reached - {"10.20.0.5:9100"})
+    (finding,) = check(GOOD, said)
+    assert (finding.fault, finding.subject) == (f"the exporter of {EDGE} does not answer", EDGE)
+    assert check(GOOD, said, away=frozenset({EDGE})) == []
+
+
+def test_a_host_that_prometheus_does_not_watch_is_named() -> None:
+    said = replace(SAID, targets=SAID.targets[:-1])
+    assert faults(GOOD, said) == [f"Prometheus does not watch {EDGE}"]
+
+
+def test_an_alertmanager_that_does_not_answer_means_that_nobody_is_told() -> None:
+    said = replace(SAID, reached=SAID.reached - {"10.20.0.1:9093"})
+    assert faults(GOOD, said) == ["Alertmanager does not answer: alerts reach nobody"]
+
+
+def test_rules_that_are_missing_or_fail_are_named() -> None:
+    rules = {name: "" for name in SAID.rules if name != "HostDown"} | {"BackupTooOld": "vector cannot contain metrics"}
+    found = check(GOOD, replace(SAID, rules=rules))
+    assert [(one.fault, one.evidence) for one in found] == [
+        ("alerts are not loaded", "HostDown"),
+        ("the alert BackupTooOld cannot be worked out", "vector cannot contain metrics"),
+    ]
+
+
+def test_a_file_that_somebody_changed_is_named() -> None:
+    (finding,) = check(replace(GOOD, digests={**GOOD.digests, places.RULES: "0" * 64}), SAID)
+    assert (finding.fault, finding.evidence) == ("what sets the monitoring up is not as planned", places.RULES)
+
+
+@pytest.mark.parametrize(
+    ("seen", "fine"),
+    [
+        ("640:root:prometheus:40", True),
+        ("600:prometheus:prometheus:40", True),
+        ("440:root:prometheus:40", True),
+        ("644:root:prometheus:40", False),
+        ("600:root:root:40", False),
+        ("640:root:prometheus:0", False),
+        (None, False),
+    ],
+)
+def test_a_secret_is_there_and_only_for_who_needs_it(seen: str | None, fine: bool) -> None:
+    cluster = topology(watchdog=True)
+    state = replace(healthy(cluster)[DASH], secrets={places.WATCHDOG_URL: seen} if seen else {})
+    found = check(state, answering(cluster), cluster)
+    assert (found == []) is fine
+    assert fine or places.WATCHDOG_URL in found[0].advice
+
+
+def test_memory_and_disk_are_compared_with_the_plan() -> None:
+    assert faults(with_unit(places.PROMETHEUS, memory=165 * 2**20), SAID) == [
+        "Prometheus takes more memory than it may"
+    ]
+    assert faults(replace(GOOD, size=2 * 2**30), SAID) == ["Prometheus may keep more than its disk holds"]
+
+
+def test_a_host_that_cannot_be_seen_is_said_once() -> None:
+    gone = Unreachable(DASH, "no route")
+    assert {finding.fault for finding in check(gone, gone)} == {"could not be looked at"}
+
+
+def test_what_prometheus_really_answered_is_read() -> None:
+    state = api.read_state(API, REACH)
+    assert state.answers
+    assert state.reached == {f"10.20.0.{number}:9100" for number in range(1, 5)}
+    down = {(target.job, target.host): target.error for target in state.targets if not target.up}
+    assert set(down) == {("alertmanager", DASH), ("node", EDGE)}
+    assert "connection refused" in down["node", EDGE]
+    assert set(state.rules.values()) == {""}
+    pending = {(alert.name, alert.host) for alert in state.alerts if alert.state == "pending"}
+    assert ("HostDown", EDGE) in pending
+    shown = monitoring.alert_rows(LAB, observed({}, state))
+    assert {(row["alert"], row["state"]) for row in shown} == {
+        ("HostDown", "pending"),
+        ("MetricsStale", "pending"),
+        ("AlertsNotDelivered", "pending"),
+    }
+    waiting = [finding.fault for finding in monitoring.check_watching(LAB, observed({}, state))]
+    assert f"Prometheus has no metrics of {EDGE} yet (node)" in waiting
+
+
+@pytest.mark.parametrize(("body", "code"), [("", "000"), ("Service Unavailable", "503")])
+def test_a_prometheus_that_is_gone_or_begins_does_not_answer(body: str, code: str) -> None:
+    urls = [f"http://10.20.0.1:9090/{path}" for path in api._PATHS.values()]
+    text = "".join(f"{body}\n{url} {code}\n" for url in urls)
+    assert not api.read_state(text, REACH).answers
+
+
+@pytest.mark.parametrize(
+    ("text", "reach"),
+    [
+        ("", REACH),
+        (API[: len(API) // 2], REACH),
+        (API.replace('"health":"up"', '"health":null'), REACH),
+        (API.replace('{"status"', "<html>", 1), REACH),
+        (API, REACH + "curl: unknown option\n"),
+    ],
+)
+def test_what_is_no_answer_is_an_error_and_no_empty_state(text: str, reach: str) -> None:
+    with pytest.raises(ParseError):
+        api.read_state(text, reach)
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        ({}, ["alerts go to nobody", "nobody outside would notice that dock-dash itself is gone"]),
+        ({"webhook": True, "watchdog": True}, ["alerts go to the webhook"]),
+        ({"email": Email("me@mail.lan", "d@mail.lan", "mail.lan:587")}, ["alerts go to me@mail.lan", "nobody outside"]),
+    ],
+)
+def test_a_person_reads_who_is_told(parts: Mapping[str, Any], words: list[str]) -> None:
+    cluster = topology(**parts)
+    state = observed({DASH: healthy(cluster)[DASH]}, domain=monitoring.MONITORING.name)
+    lines = monitoring.told(cluster, state)
+    assert len(lines) == len(words)
+    assert all(line.startswith(word) for line, word in zip(lines, words, strict=True))
+
+
+SYSTEMCTL = """\
+cat <<'END'
+MemoryCurrent=21995520
+Id=prometheus-node-exporter.service
+LoadState=loaded
+ActiveState=active
+SubState=running
+UnitFileState=enabled
+ActiveEnterTimestamp=@1795421500
+
+MemoryCurrent=[not set]
+Id=dockyard-metrics.service
+LoadState=loaded
+ActiveState=inactive
+SubState=dead
+UnitFileState=static
+ActiveEnterTimestamp=
+
+Id=dockyard-metrics.timer
+LoadState=not-found
+ActiveState=inactive
+SubState=dead
+UnitFileState=
+ActiveEnterTimestamp=@0
+END"""
+
+
+def answer(tmp_path: Path, systemctl: str = SYSTEMCTL) -> str:
+    """What the probe of an ordinary host prints on this machine, with a stand-in for systemctl."""
+    (tmp_path / "systemctl").write_text(f"#!/bin/sh\n{systemctl}\n")
+    (tmp_path / "systemctl").chmod(0o755)
+    argv = monitoring.SETUP.probes(LAB, LAB.host(PROD))[0].argv
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    return subprocess.run(argv, env=environment, capture_output=True, text=True, check=True).stdout
+
+
+def test_the_probe_tells_of_memory_tools_and_units(tmp_path: Path) -> None:
+    units = facts.units_of(LAB, LAB.host(PROD))
+    state = facts.read_state(answer(tmp_path), units)
+    assert state.machine_mib > 100
+    exporter = state.units[places.EXPORTER]
+    assert (exporter.state.is_active, exporter.state.enabled, exporter.since) == (True, "enabled", 1795421500)
+    assert exporter.memory == 21995520
+    assert (state.units[places.METRICS].since, state.units[places.METRICS].memory) == (0, 0)
+    assert not state.units[places.TIMER].state.loaded
+
+
+def test_a_unit_too_few_or_an_unknown_line_is_an_error(tmp_path: Path) -> None:
+    text = answer(tmp_path)
+    units = facts.units_of(LAB, LAB.host(PROD))
+    for spoiled in (
+        "\n".join(line for line in text.splitlines() if places.TIMER not in line) + "\n",
+        text + "sh: 1: awk: not found\n",
+        text.replace("loaded active running", "loaded active"),
+        text.replace("memory|total|", "memory|total|x"),
+    ):
+        with pytest.raises(ParseError):
+            facts.read_state(spoiled, units)
+
+
+def test_the_probe_of_the_monitoring_host_sees_digests_secrets_and_room(tmp_path: Path) -> None:
+    cluster = topology(webhook=True)
+    script = monitoring.MONITORING.probes(cluster, cluster.host(DASH))[0].argv[-1]
+    (tmp_path / "systemctl").write_text("#!/bin/sh\n")
+    (tmp_path / "systemctl").chmod(0o755)
+    (tmp_path / "webhook-url").write_text("http://nas.lan/\n")
+    (tmp_path / "rules.yml").write_text("")
+    script = script.replace(places.FOLDER, str(tmp_path)).replace(places.DATABASE, "/")
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    ran = subprocess.run(["sh", "-c", script], env=environment, capture_output=True, text=True, check=True)
+    state = facts.read_state(ran.stdout, [])
+    assert state.digests == {
+        f"{tmp_path}/rules.yml": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    }
+    assert list(state.secrets) == [f"{tmp_path}/webhook-url"]
+    assert state.secrets[f"{tmp_path}/webhook-url"].endswith(":16")
+    assert state.size > state.free > 0

@@ -1,0 +1,208 @@
+"""From nothing to exporters everywhere and Prometheus on one host; what is there stays, what is stale is restarted."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from dockyard.change import Plan, Run, WriteFile
+from dockyard.errors import NotObserved, StepFailed, Unreachable
+from dockyard.files import FileState
+from dockyard.findings import Cause
+from dockyard.topology import Role, Topology
+from tasks import monitoring
+from tasks.monitoring import budget, optional, places, setup, texts
+from tests.unit.monitored import BACKUP_STATE, DASH, EDGE, MIB, NOW, PROD, healthy, observed, pristine, topology, unit
+from tests.unit.replicas import titles
+
+LAB = topology()
+
+
+def exporters(cluster: Topology, states: dict[str, object]) -> Plan:
+    return monitoring.plan_exporters(cluster, observed(states), backup_state=BACKUP_STATE)
+
+
+def test_what_is_set_up_is_left_alone() -> None:
+    found = observed(healthy(LAB))
+    assert monitoring.plan_exporters(LAB, found, backup_state=BACKUP_STATE) == {}
+    assert monitoring.plan_server(LAB, found) == {}
+    assert monitoring.check_setup(LAB, found) == []
+
+
+def test_from_nothing_our_drop_ins_come_before_the_packages_that_would_listen_everywhere() -> None:
+    bare = {host: pristine(LAB, host) for host in LAB.hosts}
+    plan = titles(exporters(LAB, dict(bare)))
+    assert set(plan) == set(LAB.hosts)
+    assert plan[EDGE] == [
+        f"write {places.SCRIPT}",
+        f"write {places.drop_in(places.EXPORTER)}",
+        f"write {places.unit_file(places.METRICS)}",
+        f"write {places.unit_file(places.TIMER)}",
+        "let systemd read its units again",
+        "install prometheus-node-exporter",
+        f"systemctl enable -- {places.EXPORTER}; systemctl restart -- {places.EXPORTER}",
+        f"systemctl enable -- {places.TIMER}; systemctl restart -- {places.TIMER}",
+    ]
+    server = titles(monitoring.plan_server(LAB, observed(bare)))[DASH]
+    assert server.index(f"write {places.drop_in(places.PROMETHEUS)}") < server.index(
+        "install curl, prometheus, prometheus-alertmanager"
+    )
+    assert server.index(f"write {places.RULES}") < server.index(f"write {places.CONFIG}")
+
+
+def test_nothing_is_put_into_place_that_its_own_tool_does_not_read() -> None:
+    plan = monitoring.plan_server(LAB, observed({DASH: pristine(LAB, DASH)}))
+    checked = {change.path: change.validate for change in plan[DASH] if isinstance(change, WriteFile)}
+    assert checked[places.RULES] == ("promtool", "check", "rules", "{}")
+    assert checked[places.CONFIG] == ("promtool", "check", "config", "{}")
+    assert checked[places.ALERTMANAGER_CONFIG] == ("amtool", "check-config", "{}")
+
+
+@pytest.mark.parametrize("path", [places.RULES, places.CONFIG, places.drop_in(places.PROMETHEUS)])
+def test_a_file_that_somebody_changed_is_mended_and_read_again(path: str) -> None:
+    states = healthy(LAB)
+    spoiled = FileState(path=path, kind="regular file", mode=0o644, owner="root", group="root", content="x\n")
+    states[DASH] = replace(states[DASH], files={**states[DASH].files, path: spoiled})
+    plan = titles(monitoring.plan_server(LAB, observed(states)))[DASH]
+    assert plan[0] == f"write {path}"
+    assert plan[-1] == f"systemctl restart -- {places.PROMETHEUS}"
+    assert not any(places.ALERTMANAGER in title for title in plan)
+
+
+def test_what_was_started_before_its_file_was_written_is_started_again() -> None:
+    """A run that was killed between the two leaves the old configuration at work."""
+    states = healthy(LAB)
+    old = unit(places.PROMETHEUS, since=NOW - 61)
+    states[DASH] = replace(states[DASH], units={**states[DASH].units, places.PROMETHEUS: old})
+    assert titles(monitoring.plan_server(LAB, observed(states))) == {
+        DASH: [f"systemctl restart -- {places.PROMETHEUS}"]
+    }
+
+
+def test_what_is_stopped_or_not_started_at_boot_is_brought_back() -> None:
+    states = healthy(LAB)
+    off = {places.EXPORTER: unit(places.EXPORTER, "failed"), places.TIMER: unit(places.TIMER, "active", "disabled")}
+    states[PROD] = replace(states[PROD], units={**states[PROD].units, **off})
+    assert titles(exporters(LAB, dict(states))) == {
+        PROD: [f"systemctl start -- {places.EXPORTER}", f"systemctl enable -- {places.TIMER}"]
+    }
+
+
+def test_a_host_that_cannot_be_seen_keeps_back_nobody_but_itself() -> None:
+    states: dict[str, object] = {host: pristine(LAB, host) for host in LAB.hosts}
+    states[EDGE] = Unreachable(EDGE, "no route")
+    assert set(exporters(LAB, states)) == set(LAB.hosts) - {EDGE}
+    states[DASH] = Unreachable(DASH, "no route")
+    with pytest.raises(NotObserved, match=DASH):
+        monitoring.plan_server(LAB, observed(states))
+    assert monitoring.check_setup(LAB, observed(states))[0].unseen
+
+
+def test_without_a_host_that_watches_nobody_is_touched() -> None:
+    alone = replace(LAB, hosts={name: replace(host, roles=frozenset[Role]()) for name, host in LAB.hosts.items()})
+    bare = observed({host: pristine(LAB, host) for host in LAB.hosts})
+    assert monitoring.plan_exporters(alone, bare, backup_state=BACKUP_STATE) == {}
+    assert monitoring.plan_server(alone, bare) == {}
+    assert monitoring.check_monitoring(alone, bare) == []
+    assert not any(monitoring.SETUP.concerns(alone, host) for host in alone.hosts.values())
+
+
+def test_everything_listens_on_the_mesh_address_and_nowhere_else() -> None:
+    for host in LAB.hosts.values():
+        for path, (text, _) in texts.exporter_texts(LAB, host, backup_state=BACKUP_STATE).items():
+            if path == places.drop_in(places.EXPORTER):
+                assert f"--web.listen-address={host.wireguard.address}:9100 " in text
+    dash = LAB.host(DASH)
+    units = texts.server_units(LAB, dash, MIB)
+    assert "--web.listen-address=10.20.0.1:9090 " in units[places.drop_in(places.PROMETHEUS)][0]
+    alertmanager = units[places.drop_in(places.ALERTMANAGER)][0]
+    assert "--web.listen-address=10.20.0.1:9093 " in alertmanager
+    assert '"--cluster.listen-address="' in alertmanager, "its gossip would listen on every address"
+
+
+@pytest.mark.parametrize(
+    ("machine", "wanted", "most"), [(470, None, 164), (300, None, 160), (8000, None, 1024), (470, 200, 200)]
+)
+def test_prometheus_gets_a_part_of_the_machine(machine: int, wanted: int | None, most: int) -> None:
+    cluster = topology(memory_mib=wanted)
+    memory = budget.prometheus(cluster.cluster.monitoring, machine)
+    assert (memory.most, memory.go_limit) == (most, int(most * 0.8))
+    text = texts.server_units(cluster, cluster.host(DASH), machine)[places.drop_in(places.PROMETHEUS)][0]
+    assert f"MemoryMax={most}M\n" in text
+    assert f"GOMEMLIMIT={memory.go_limit}MiB\n" in text
+    (samples,) = re.findall(r"--query.max-samples=(\d+)", text)
+    assert int(samples) * 16 * 4 <= most * 2**20
+
+
+def test_what_does_not_fit_on_the_machine_is_said_before_anything_is_installed() -> None:
+    cluster = topology(grafana=True)
+    (finding,) = monitoring.check_setup(cluster, observed({DASH: pristine(cluster, DASH)}))
+    assert (finding.cause, finding.host) == (Cause.MONITORING, DASH)
+    assert finding.evidence == "the limits add up to 548 MiB of 470 MiB; 75% are the most"
+    assert "leave out grafana" in finding.advice
+    roomy = replace(pristine(cluster, DASH), machine_mib=1024)
+    assert monitoring.check_setup(cluster, observed({DASH: roomy})) == []
+
+
+def seen_optional(cluster: Topology, **parts: object) -> dict[str, object]:
+    files = {path: FileState(path=path) for path in optional._files()}
+    units = {name: unit(name, "inactive", "").state for name in (places.GRAFANA, places.LOKI)}
+    return {DASH: replace(optional.OptionalState(files=files, units=units), **parts)}  # type: ignore[arg-type]  # by name
+
+
+def test_grafana_comes_from_its_own_repository_with_a_pinned_key_and_finds_its_dashboards() -> None:
+    cluster = topology(grafana=True)
+    plan = monitoring.plan_grafana(cluster, observed(seen_optional(cluster), domain=monitoring.OPTIONAL.name))[DASH]
+    order = [change.title for change in plan]
+    assert order[0] == f"write {places.drop_in(places.GRAFANA)}"
+    assert order.index("fetch the key of Grafana's repository") < order.index("install grafana")
+    (key,) = [change for change in plan if isinstance(change, Run) and "key" in change.title]
+    assert key.argv[-1] == optional.KEY_FINGERPRINT
+    assert order[-1] == f"systemctl enable -- {places.GRAFANA}; systemctl restart -- {places.GRAFANA}"
+    written = {change.path: change.content for change in plan if isinstance(change, WriteFile)}
+    unit_text = str(written[places.drop_in(places.GRAFANA)])
+    assert f'"GF_SECURITY_ADMIN_PASSWORD=$__file{{{places.GRAFANA_PASSWORD}}}"' in unit_text
+    assert "GF_SERVER_HTTP_ADDR=10.20.0.1 " in unit_text
+    assert {places.dashboard(name) for name in optional.DASHBOARDS} <= set(written)
+
+
+def test_grafana_that_is_set_up_is_left_alone_and_off_by_default() -> None:
+    cluster = topology(grafana=True)
+    dash = cluster.host(DASH)
+    texts_of = optional.grafana_texts(cluster, dash) | {
+        places.drop_in(places.GRAFANA): optional._grafana_unit(cluster, dash),
+        places.GRAFANA_SOURCE: optional._SOURCE,
+    }
+    files = {
+        path: FileState(path=path, kind="regular file", mode=0o644, owner="root", group="root", content=text)
+        for path, text in texts_of.items()
+    }
+    there = seen_optional(cluster, key=True, password=True, files=files, units={places.GRAFANA: unit("x").state})
+    assert monitoring.plan_grafana(cluster, observed(there, domain=monitoring.OPTIONAL.name)) == {}
+    assert monitoring.plan_grafana(LAB, observed({})) == {}
+    assert not monitoring.OPTIONAL.concerns(LAB, LAB.host(DASH))
+
+
+def test_loki_is_not_invented_where_nobody_installed_it() -> None:
+    cluster = topology(loki=True)
+    found = observed(seen_optional(cluster), domain=monitoring.OPTIONAL.name)
+    with pytest.raises(StepFailed, match="Debian has no package"):
+        monitoring.plan_loki(cluster, found)
+    there = seen_optional(cluster, units={places.LOKI: unit(places.LOKI, "active", "enabled").state})
+    plan = titles(monitoring.plan_loki(cluster, observed(there, domain=monitoring.OPTIONAL.name)))
+    assert plan == {
+        DASH: [
+            f"write {places.drop_in(places.LOKI)}",
+            f"write {places.LOKI_CONFIG}",
+            "let systemd read its units again",
+            f"systemctl restart -- {places.LOKI}",
+        ]
+    }
+    assert monitoring.plan_loki(LAB, observed({})) == {}
+
+
+def test_every_unit_that_is_started_has_files_that_are_ours() -> None:
+    ours = {path for host in LAB.hosts for path in healthy(LAB)[host].files}
+    assert {path for paths in setup._READS.values() for path in paths} <= ours
