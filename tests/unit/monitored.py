@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +15,7 @@ from dockyard.files import FileState
 from dockyard.observe import Observed
 from dockyard.topology import Monitoring, Topology
 from tasks import monitoring
-from tasks.monitoring import api, checks, facts, places, texts
+from tasks.monitoring import api, checks, facts, optional, places, texts
 from tasks.monitoring.facts import MonitoringState, UnitSeen
 from tests.unit import backups
 
@@ -23,6 +25,9 @@ DASH, PROD, MIRROR, LOAD, EDGE = "dock-dash", "dock-prod", "dock-mirror", "dock-
 NOW = 1_795_421_500
 MIB = 470
 """What is left of 512 MiB when the kernel has taken its part."""
+
+PROMTOOL = shutil.which("promtool") or str(ROOT / ".tools" / "promtool")
+"""./setup.sh takes it out of Debian's package when it is not in PATH."""
 
 BACKUP_STATE = "/var/lib/dockyard/backup"
 
@@ -116,3 +121,15 @@ def observed(
     if said is not None:
         found.setdefault(DASH, {})[monitoring.PROMETHEUS.name] = said
     return Observed(found)
+
+
+def boards() -> dict[str, Any]:
+    """Grafana's dashboards by the path on which they are put."""
+    cluster = topology(grafana=True)
+    written = optional.grafana_texts(cluster, cluster.host(DASH))
+    return {path: json.loads(text) for path, text in written.items() if path.endswith(".json")}
+
+
+def queries() -> list[str]:
+    """Every query of every dashboard."""
+    return [target["expr"] for board in boards().values() for panel in board["panels"] for target in panel["targets"]]

@@ -15,8 +15,7 @@ from tasks.drbd.events import read_events
 from tasks.drbd.state import Disk, Link, Role, Said
 from tasks.monitoring import places, texts
 from tests.parsers.samples import Sample, samples_of
-from tests.unit.monitored import BACKUP_STATE, LOAD, PROD, topology
-from tests.unit.test_monitoring_rules import PROMTOOL
+from tests.unit.monitored import BACKUP_STATE, LOAD, PROD, PROMTOOL, topology
 
 PROM = "dockyard.prom"
 KEYS = {

@@ -15,10 +15,7 @@ from ruamel.yaml import YAML
 
 from dockyard.topology import Email, Topology
 from tasks.monitoring import checks, optional, places, texts
-from tests.unit.monitored import DASH, DATA, MIB, ROOT, topology
-
-PROMTOOL = shutil.which("promtool") or str(ROOT / ".tools" / "promtool")
-"""./setup.sh takes it out of Debian's package when it is not in PATH."""
+from tests.unit.monitored import DASH, DATA, MIB, PROMTOOL, boards, queries, topology
 
 LAB = topology()
 MAIL = Email(to="me@mail.lan", sender="dock@mail.lan", smarthost="mail.lan:587", user="dock@mail.lan")
@@ -138,15 +135,6 @@ def test_alerts_go_where_the_inventory_says_and_no_secret_is_in_the_file(
     assert {watchdog["receiver"], config["route"]["receiver"]} <= receivers.keys()
     files = re.findall(r"(?:url|auth_password)_file: (\S+)", str(texts.server_config(cluster, cluster.host(DASH), MIB)))
     assert sorted(path.split("\\n")[0] for path in files) == sorted(texts.secrets_of(cluster.cluster.monitoring))
-
-
-def boards() -> dict[str, Any]:
-    written = optional.grafana_texts(topology(grafana=True), LAB.host(DASH))
-    return {path: json.loads(text) for path, text in written.items() if path.endswith(".json")}
-
-
-def queries() -> list[str]:
-    return [target["expr"] for board in boards().values() for panel in board["panels"] for target in panel["targets"]]
 
 
 def test_every_query_of_a_dashboard_is_one_that_prometheus_understands(tmp_path: Path) -> None:

@@ -1,0 +1,242 @@
+"""Monitoring as it runs: where it listens, that faults are named and mended, that alerts fire in time and reach people,
+and that a week of everything stays within what the small machine can give.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab import Lab, Machine
+from lab.ssh import run as ssh_run
+from tests.lab.backfill import WEEK_S, lines, series_of
+from tests.lab.conftest import HOSTS, Runbooks, replace_in, wait_until_healthy
+from tests.unit.monitored import PROMTOOL, queries
+
+PROMETHEUS = "http://10.20.0.1:9090/api/v1"
+MESH = dict(zip(HOSTS, (f"10.20.0.{number}" for number in range(1, 6)), strict=True))
+TEXTFILES = "/var/lib/prometheus/node-exporter"
+BLOCK_S = 54 * 3600
+
+
+def ask(lab: Lab, what: str, **parameters: str) -> Any:
+    """The data that Prometheus answers."""
+    words = " ".join(f"--data-urlencode {shlex.quote(f'{key}={value}')}" for key, value in parameters.items())
+    answer = json.loads(lab["dock-dash"].succeed(f"curl -sS --max-time 60 {words} {PROMETHEUS}/{what}", timeout_s=90))
+    assert answer["status"] == "success", answer
+    return answer["data"]
+
+
+def test_nothing_of_it_listens_outside_the_mesh(meshed: Lab) -> None:
+    for host in HOSTS:
+        sockets = meshed[host].succeed("ss -H -ltn | awk '{ print $4 }'").split()
+        ours = [socket for socket in sockets if socket.rsplit(":", 1)[1] in {"9090", "9093", "9094", "9100"}]
+        wanted = {f"{MESH[host]}:9100"} | (
+            {f"{MESH[host]}:9090", f"{MESH[host]}:9093"} if host == "dock-dash" else set()
+        )
+        assert set(ours) == wanted
+
+
+def test_every_query_of_the_dashboards_is_answered(meshed: Lab) -> None:
+    answers = {query: ask(meshed, "query", query=query)["result"] for query in queries()}
+    assert {one["metric"]["host"] for one in answers['up{job="node"}']} == set(HOSTS)
+    ages = answers["time() - dockyard_wireguard_latest_handshake_seconds"]
+    assert len({(one["metric"]["host"], one["metric"]["peer"]) for one in ages}) == 20
+    assert answers["prometheus_tsdb_head_series"]
+
+
+def test_what_is_stopped_misconfigured_or_blocked_is_named_and_mended(meshed: Lab, runbooks: Runbooks) -> None:
+    dash, prod, edge = (meshed[name] for name in ("dock-dash", "dock-prod", "dock-edge"))
+    dash.succeed(
+        "systemctl stop prometheus-alertmanager; sed -i 's/30s/31s/' /etc/dockyard/monitoring/prometheus.yml", sudo=True
+    )
+    prod.succeed("systemctl disable --now prometheus-node-exporter", sudo=True)
+    drop_in = "/etc/systemd/system/prometheus-node-exporter.service.d/dockyard.conf"
+    edge.succeed(
+        f"sed -i 's/:9100/:9101/' {drop_in} && systemctl daemon-reload && systemctl restart prometheus-node-exporter",
+        sudo=True,
+    )
+    health = runbooks.run("health", "--json")
+    assert health.faults == [
+        "dock-dash: Alertmanager does not answer: alerts reach nobody",
+        "dock-dash: prometheus-alertmanager.service does not run",
+        "dock-dash: what sets the monitoring up is not as planned",
+        "dock-dash: the exporter of dock-edge does not answer",
+        "dock-dash: the exporter of dock-prod does not answer",
+    ], str(health)
+    mended = runbooks.succeed("monitoring", "--yes", "--json")
+    assert set(mended.changes) == {"dock-dash", "dock-prod", "dock-edge"}
+    assert runbooks.succeed("health", "--json").faults == []
+    assert runbooks.succeed("monitoring", "--yes", "--json").changes == {}
+
+
+def test_a_prometheus_that_is_killed_comes_back_by_itself(meshed: Lab, runbooks: Runbooks) -> None:
+    meshed["dock-dash"].succeed("systemctl kill --signal KILL prometheus", sudo=True)
+    wait_until_healthy(runbooks)
+
+
+def test_without_the_host_that_watches_nothing_else_is_at_fault(meshed: Lab, runbooks: Runbooks) -> None:
+    meshed["dock-dash"].crash()
+    health = runbooks.run("health", "--json")
+    assert health.faults[0] == "dock-dash: could not be looked at", str(health)
+    assert not any("Prometheus" in fault or "exporter" in fault for fault in health.faults)
+
+
+LISTENER = """\
+import http.server
+class Listener(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        said = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        with open("/var/tmp/heard", "a") as heard:
+            heard.write(self.path + " " + said.replace("\\n", " ") + "\\n")
+        self.send_response(200); self.end_headers()
+    def log_message(self, *arguments): pass
+http.server.HTTPServer(("10.20.0.5", 8088), Listener).serve_forever()
+"""
+
+
+@pytest.fixture
+def heard(meshed: Lab, inventory: Path) -> Iterator[Machine]:
+    """Somebody on dock-edge listens, and dash has the URLs in its secret files."""
+    edge, dash = meshed["dock-edge"], meshed["dock-dash"]
+    replace_in(
+        inventory / "defaults.yaml",
+        "    wireguard:\n",
+        "    monitoring: {webhook: true, watchdog: true}\n    wireguard:\n",
+    )
+    edge.succeed(f"rm -f /var/tmp/heard; cat >/var/tmp/listener.py <<'END'\n{LISTENER}END", sudo=True)
+    edge.succeed("systemd-run --unit listener python3 /var/tmp/listener.py", sudo=True)
+    for name in ("webhook", "watchdog"):
+        put = f"install -m 640 -o root -g prometheus /dev/stdin /etc/dockyard/monitoring/{name}-url"
+        dash.succeed(f"echo http://10.20.0.5:8088/{name} | {put}", sudo=True)
+    yield edge
+    edge.run("systemctl stop listener", sudo=True)
+    dash.run("rm /etc/dockyard/monitoring/*-url", sudo=True)
+
+
+@pytest.mark.drill
+def test_alerts_and_the_sign_of_life_reach_who_listens(
+    meshed: Lab, heard: Machine, runbooks: Runbooks, inventory: Path
+) -> None:
+    runbooks.succeed("monitoring", "--yes", "--inventory", str(inventory))
+    heard.wait_until_succeeds("[ $(grep -c ^/watchdog /var/tmp/heard) -ge 3 ]", timeout_s=240, sudo=True)
+    meshed["dock-load"].succeed("systemctl stop prometheus-node-exporter", sudo=True)
+    heard.wait_until_succeeds(
+        'grep ^/webhook /var/tmp/heard | grep -q \'"alertname":"HostDown"\'', timeout_s=300, sudo=True
+    )
+    meshed["dock-load"].succeed("systemctl start prometheus-node-exporter", sudo=True)
+    assert runbooks.succeed("monitoring", "--yes", "--json").changes.keys() == {"dock-dash"}
+    wait_until_healthy(runbooks)
+
+
+IN_TIME_S: Mapping[tuple[str, str], tuple[int, int]] = {
+    ("HostDown", "dock-edge"): (120, 200),
+    ("HandshakeOld", "dock-prod"): (290, 540),
+    ("HandshakeOld", "dock-mirror"): (290, 540),
+    ("ReplicationNotConnected", "dock-prod"): (180, 330),
+    ("ReplicationNotConnected", "dock-mirror"): (180, 330),
+    ("ReplicationBehind", "dock-prod"): (900, 1080),
+    ("MetricsStale", "dock-load"): (290, 450),
+    ("SourceFailed", "dock-dash"): (300, 450),
+    ("DiskNearlyFull", "dock-load"): (300, 400),
+    ("KilledForMemory", "dock-load"): (0, 90),
+    ("BackupTooOld", ""): (600, 700),
+    ("QuorumLost", "dock-dash"): (60, 160),
+    ("K3sNodeNotReady", "dock-dash"): (180, 280),
+    ("StorageWrittenOnTwoSides", ""): (60, 160),
+}
+"""What has to fire, for which host, and between which seconds: the `for` of its rule, then the minute of our script, a
+scrape, an evaluation, and an emulated processor."""
+
+PLAYED = """\
+dockyard_backup_last_success_seconds 1
+dockyard_corosync_quorate 0
+dockyard_k3s_node_ready{node="dock-mirror"} 0
+dockyard_drbd_primary{resource="played"} 2
+"""
+"""Series that this lab has no cause for; the way from the exporter to the alert is the real one."""
+
+BESIDE = {"Watchdog", "DiskFullSoon", "MemoryShort", "ReplicationNotUpToDate"}
+"""What may fire, too."""
+
+
+@pytest.mark.drill
+def test_every_alert_that_should_fire_fires_in_its_time(replicated: Lab) -> None:
+    dash, prod, load = (replicated[name] for name in ("dock-dash", "dock-prod", "dock-load"))
+    began = time.monotonic()
+    replicated["dock-edge"].crash()
+    replicated.cut("dock-prod", "dock-mirror")
+    prod.succeed("head -c 1000000 /dev/urandom >/srv/data/behind && sync", sudo=True)
+    fill = "fallocate -l $(( $(stat -f -c '%a * %S' /) * 95 / 100 )) /fill"
+    load.succeed(f"systemctl stop dockyard-metrics.timer; {fill}", sudo=True)
+    load.run("systemd-run --wait -p MemoryMax=24M -p MemorySwapMax=0 tail /dev/zero", sudo=True)
+    dash.succeed(f"mv /usr/bin/wg /usr/bin/wg.away; cat >{TEXTFILES}/played.prom <<'END'\n{PLAYED}END", sudo=True)
+    fired: dict[tuple[str, str], float] = {}
+    while set(IN_TIME_S) - set(fired) and time.monotonic() - began < max(most for _, most in IN_TIME_S.values()):
+        for alert in ask(replicated, "alerts")["alerts"]:
+            if alert["state"] == "firing":
+                key = alert["labels"]["alertname"], alert["labels"].get("host", "")
+                fired.setdefault(key, time.monotonic() - began)
+        time.sleep(5)
+    wrong = {key: fired.get(key) for key, (least, most) in IN_TIME_S.items() if not least <= fired.get(key, -1) <= most}
+    assert wrong == {}, f"fired: {fired}"
+    assert {name for name, _ in fired} - {name for name, _ in IN_TIME_S} <= BESIDE
+
+
+def blocks_of_a_week(lab: Lab, folder: Path) -> Path:
+    """A database with a week of what Prometheus knows of all hosts now, made by promtool on this machine."""
+    series = series_of(ask(lab, "query", query='{job!=""}')["result"])
+    assert len(series) > 400
+    end = int(time.time()) // 7200 * 7200
+    for begin in range(end - WEEK_S, end, BLOCK_S):
+        until = min(begin + BLOCK_S, end)
+        with (folder / "part.om").open("w") as text:
+            text.writelines(lines(series, end=until, length_s=until - begin, seed=begin))
+        make = ["tsdb", "create-blocks-from", "--max-block-duration=54h", "openmetrics", "part.om", "blocks"]
+        subprocess.run(["nice", "-n", "19", PROMTOOL, *make], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+        (folder / "part.om").unlink()
+    return folder / "blocks"
+
+
+def carry(folder: Path, machine: Machine, target: str) -> None:
+    """Copy a folder's content to a machine, through its ssh."""
+    archive = subprocess.run(["tar", "-C", str(folder), "-cz", "."], check=True, capture_output=True).stdout
+    unpack = f"sudo -n tar -xz -C {target}"
+    done = ssh_run(machine.spec, machine.control.paths, unpack, given=archive, timeout_s=300)
+    assert done.exit_code == 0, done.stderr
+
+
+@pytest.mark.drill
+def test_a_week_of_five_hosts_stays_within_the_budget_of_512_mib(meshed: Lab, tmp_path: Path) -> None:
+    dash = meshed["dock-dash"]
+    assert int(dash.succeed("awk '/MemTotal/ { print int($2 / 1024) }' /proc/meminfo")) <= 512
+    blocks = blocks_of_a_week(meshed, tmp_path)
+    dash.succeed("systemctl stop prometheus", sudo=True)
+    carry(blocks, dash, "/var/lib/prometheus/metrics2")
+    dash.succeed("chown -R prometheus: /var/lib/prometheus/metrics2 && systemctl start prometheus", sudo=True)
+    dash.wait_until_succeeds(f"curl -sf {PROMETHEUS.removesuffix('/api/v1')}/-/ready", timeout_s=120)
+    now = time.time()
+    for query in queries():
+        ask(meshed, "query_range", query=query, start=str(now - WEEK_S), end=str(now), step="600")
+    series = ask(meshed, "query", query='count(last_over_time({job!=""}[8d]))')["result"]
+    assert int(series[0]["value"][1]) > 400
+    status = dash.succeed("cat /proc/$(systemctl show --value -p MainPID prometheus)/status", sudo=True)
+    peak_kib = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+    limits = dash.succeed("systemctl show -p MemoryMax,NRestarts prometheus").split()
+    most = int(next(line for line in limits if line.startswith("MemoryMax")).partition("=")[2])
+    kills = dash.succeed(
+        "awk '/^oom_kill/ { print $2; exit }' /sys/fs/cgroup/system.slice/prometheus.service/memory.events"
+    )
+    print(f"peak of Prometheus: {peak_kib} KiB of {most >> 10} KiB")
+    assert peak_kib * 1024 < most * 0.9
+    assert int(kills) == 0
+    assert "NRestarts=0" in limits
+    left = dash.succeed("awk '/MemAvailable/ { print int($2 / 1024) }' /proc/meminfo")
+    assert int(left) > 100, f"{left} MiB are left for everybody else"
