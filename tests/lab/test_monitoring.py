@@ -137,20 +137,20 @@ def test_alerts_and_the_sign_of_life_reach_who_listens(
 
 
 IN_TIME_S: Mapping[tuple[str, str], tuple[int, int]] = {
-    ("HostDown", "dock-edge"): (120, 200),
+    ("HostDown", "dock-edge"): (120, 240),
     ("HandshakeOld", "dock-prod"): (290, 540),
     ("HandshakeOld", "dock-mirror"): (290, 540),
-    ("ReplicationNotConnected", "dock-prod"): (180, 330),
-    ("ReplicationNotConnected", "dock-mirror"): (180, 330),
-    ("ReplicationBehind", "dock-prod"): (900, 1080),
-    ("MetricsStale", "dock-load"): (290, 450),
-    ("SourceFailed", "dock-dash"): (300, 450),
-    ("DiskNearlyFull", "dock-load"): (300, 400),
-    ("KilledForMemory", "dock-load"): (0, 90),
-    ("BackupTooOld", ""): (600, 700),
-    ("QuorumLost", "dock-dash"): (60, 160),
-    ("K3sNodeNotReady", "dock-dash"): (180, 280),
-    ("StorageWrittenOnTwoSides", ""): (60, 160),
+    ("ReplicationNotConnected", "dock-prod"): (180, 360),
+    ("ReplicationNotConnected", "dock-mirror"): (180, 360),
+    ("ReplicationBehind", "dock-prod"): (900, 1120),
+    ("MetricsStale", "dock-load"): (290, 500),
+    ("SourceFailed", "dock-dash"): (300, 480),
+    ("DiskNearlyFull", "dock-load"): (300, 440),
+    ("KilledForMemory", "dock-load"): (0, 130),
+    ("BackupTooOld", ""): (600, 740),
+    ("QuorumLost", "dock-dash"): (60, 200),
+    ("K3sNodeNotReady", "dock-dash"): (180, 320),
+    ("StorageWrittenOnTwoSides", ""): (60, 200),
 }
 """What has to fire, for which host, and between which seconds: the `for` of its rule, then the minute of our script, a
 scrape, an evaluation, and an emulated processor."""
