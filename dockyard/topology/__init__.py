@@ -1,7 +1,8 @@
 """The owner's cluster: read from an inventory, checked, typed and frozen.
 
-`model` holds the types and what one can ask of them; `folder` reads the YAML files; `reading` and `shape` turn Nornir's
-inventory into the types; `rules` says what must be true of the cluster as a whole, `names` of a single text.
+`model` and `services` hold the types and what one can ask of them; `folder` reads the YAML files; `reading` and `shape`
+turn Nornir's inventory into the types; `rules` and `service_rules` say what must be true of the cluster as a whole
+(a `draft` of it), `names` of a single text.
 """
 
 from dockyard.topology.folder import FolderInventory, folder_of, load_inventory
@@ -29,21 +30,26 @@ from dockyard.topology.model import (
     Wan,
 )
 from dockyard.topology.reading import read_topology
+from dockyard.topology.services import Dns, Exposed, Ollama, Protocol
 
 __all__ = [
     "Backing",
     "Backup",
     "Cluster",
+    "Dns",
     "DuringBackup",
     "Email",
     "Endpoint",
+    "Exposed",
     "FileSystem",
     "FolderInventory",
     "Host",
     "Keep",
     "Mesh",
     "Monitoring",
+    "Ollama",
     "Peer",
+    "Protocol",
     "Replication",
     "Rest",
     "Role",

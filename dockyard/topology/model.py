@@ -14,9 +14,9 @@ from msgspec import Meta
 
 from dockyard.errors import UsageError
 from dockyard.topology import names
+from dockyard.topology.services import Dns, Exposed, Ollama, Port
 
 KNOWN_HOSTS = Path("~/.ssh/known_hosts").expanduser()
-Port = Annotated[int, Meta(ge=1, le=65535)]
 
 
 class Role(StrEnum):
@@ -233,11 +233,15 @@ class Host:
     ssh: Ssh = Ssh()
     port: Port = 22
     drbd: Backing | None = None
+    exposed: tuple[Exposed, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """What all hosts share. ``services`` maps the name of a service to the host that carries it."""
+    """What all hosts share. ``services`` maps the name of a service to the host that carries it.
+
+    ``exposed`` are ports of all hosts.
+    """
 
     name: Annotated[str, names.dns_label]
     domain: Annotated[str, names.dns_name]
@@ -247,6 +251,9 @@ class Cluster:
     drbd: Replication | None = None
     backup: Backup | None = None
     monitoring: Monitoring = Monitoring()
+    dns: Dns | None = None
+    ollama: Ollama | None = None
+    exposed: tuple[Exposed, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,6 +321,12 @@ class Topology:
         That is the case between sites when ``source`` has no public endpoint (wg(8), PersistentKeepalive).
         """
         return self.cluster.wireguard.keepalive_s if self.endpoint(target, source) is None else 0
+
+    @property
+    def dns_host(self) -> Host | None:
+        """Who answers for the names by DNS; None while nobody does."""
+        dns = self.cluster.dns
+        return self.host(dns.host or self.cluster.arbitrator) if dns else None
 
     def fqdn(self, name: str) -> str:
         """Full name of a host or a service inside the cluster."""

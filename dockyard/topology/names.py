@@ -21,6 +21,7 @@ _MAIL_LOGIN = re.compile(r"[A-Za-z0-9._%+@-]{1,128}")
 _HOST_KEY = re.compile(r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) [A-Za-z0-9+/]{60,}={0,2}")
 _TIME = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
 _UNIT = re.compile(r"[A-Za-z0-9:_.@-]{1,200}\.(service|target|socket|timer)")
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\*|[A-Za-z0-9.-]+)(:[0-9]{1,5})?")
 _EXAMPLE_NAME = re.compile(r"(^|\.)example(\.(com|net|org))?$|change-?me", re.IGNORECASE)
 # RFC 5737 and RFC 3849: networks that only documentation may use.
 _EXAMPLE_NETWORKS = tuple(
@@ -144,6 +145,20 @@ def rest_url(text: str) -> None:
     if parts.scheme not in {"http", "https"} or not parts.hostname or set(text) & set(" '\"\\$`%"):
         raise ValueError(f"{text!r} is no URL such as https://nas.lan:8000/homelab/")
     name_or_address(parts.hostname)
+
+
+def origin(text: str) -> None:
+    """Scheme and host of a web page, as a browser sends them in ``Origin``, without a path (RFC 6454, section 6.2)."""
+    if not _ORIGIN.fullmatch(text):
+        raise ValueError(f"{text!r} is no origin such as https://chat.dock.internal")
+    if "*" in text:
+        raise ValueError(f"{text!r} lets every web page in; name the pages that may")
+
+
+def reason(text: str) -> None:
+    """One line that says why, for who reads it in a year."""
+    if len(text.strip()) < 3 or not text.isprintable():
+        raise ValueError(f"{text!r} does not say why, in one line")
 
 
 def is_example(text: str) -> bool:

@@ -12,11 +12,12 @@ from types import MappingProxyType
 from nornir.core import inventory as nornir
 
 from dockyard.errors import InventoryError, Problem
+from dockyard.topology.draft import Draft
 from dockyard.topology.model import Cluster, Host, Topology
-from dockyard.topology.rules import Draft, broken_rules
+from dockyard.topology.rules import broken_rules
 from dockyard.topology.shape import Found, Reader
 
-HOST_DATA = ("site", "roles", "wireguard", "ssh", "drbd")
+HOST_DATA = ("site", "roles", "wireguard", "ssh", "drbd", "exposed")
 GROUP_DATA = ("site", "roles", "ssh")
 DEFAULTS_DATA = ("cluster", "ssh")
 _CONNECTION = ("hostname", "port", "username")

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from itertools import combinations
 from pathlib import Path
 
 from dockyard.errors import Problem
-from dockyard.topology.model import Cluster, Endpoint, Host, Mesh, Role, Sudo, Topology
+from dockyard.topology.draft import Draft, Rule
+from dockyard.topology.model import Endpoint, Host, Mesh, Role, Sudo, Topology
 from dockyard.topology.names import address_of
+from dockyard.topology.service_rules import SERVICE_RULES
 
 _MESH = "defaults.cluster.wireguard"
 _ETHERNET_MTU = 1500
@@ -22,31 +23,6 @@ _OVERHEAD = {4: 60, 6: 80}
 # docs.k3s.io/cli/server: defaults of --cluster-cidr and --service-cidr.
 _K3S_NETWORKS = {"pods": IPv4Network("10.42.0.0/16"), "services": IPv4Network("10.43.0.0/16")}
 _CGNAT = IPv4Network("100.64.0.0/10")
-
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """What could be read: ``cluster`` is None when it is unreadable, ``hosts`` lacks those that are, ``names`` has all.
-
-    ``places`` says where the value of a host's key stands (its group, say): rules report mistakes there.
-    """
-
-    cluster: Cluster | None
-    hosts: Mapping[str, Host]
-    names: tuple[str, ...]
-    places: Mapping[tuple[str, str], str]
-
-    @property
-    def complete(self) -> bool:
-        """Whether every host could be read, so that something missing is really missing."""
-        return len(self.hosts) == len(self.names)
-
-    def place(self, host: str, key: str, rest: str = "") -> str:
-        """Path of the place where ``key`` of ``host`` stands, with ``rest`` below it."""
-        return self.places.get((host, key), f"hosts.{host}.{key}") + (f".{rest}" if rest else "")
-
-
-Rule = Callable[[Draft], Iterator[Problem]]
 
 
 def broken_rules(draft: Draft) -> Iterator[Problem]:
@@ -192,14 +168,14 @@ def arbitrator(draft: Draft) -> Iterator[Problem]:
         yield Problem(path, f"there is no host {name}")
     elif name in draft.hosts and Role.ARBITRATOR not in draft.hosts[name].roles:
         yield Problem(path, f"{name} does not have the role arbitrator (hosts.{name}.roles)")
-    for other in _having(draft, Role.ARBITRATOR):
+    for other in draft.having(Role.ARBITRATOR):
         if other.name != name:
             yield Problem(draft.place(other.name, "roles"), f"is arbitrator, but {path} names {name}")
 
 
 def k3s_server(draft: Draft) -> Iterator[Problem]:
     """There is one control plane, by design."""
-    servers = _having(draft, Role.K3S_SERVER)
+    servers = draft.having(Role.K3S_SERVER)
     if not servers and draft.complete and draft.names:
         yield Problem("hosts", "no host has the role k3s-server")
     for host in servers[1:]:
@@ -208,7 +184,7 @@ def k3s_server(draft: Draft) -> Iterator[Problem]:
 
 def drbd_pair(draft: Draft) -> Iterator[Problem]:
     """DRBD has no hosts, or one primary and one secondary on two sites, neither of which is the arbitrator."""
-    pair = {role: _having(draft, role) for role in (Role.DRBD_PRIMARY, Role.DRBD_SECONDARY)}
+    pair = {role: draft.having(role) for role in (Role.DRBD_PRIMARY, Role.DRBD_SECONDARY)}
     for role, other in (tuple(pair), tuple(reversed(pair))):
         for host in pair[role][1:]:
             yield Problem(draft.place(host.name, "roles"), f"is {role}, but {pair[role][0].name} is it already")
@@ -235,7 +211,7 @@ def _apart(draft: Draft, primary: Host, secondary: Host) -> Iterator[Problem]:
 def replication(draft: Draft) -> Iterator[Problem]:
     """What DRBD needs to know is said, for exactly the two hosts that replicate, and their devices are not mixed up."""
     wanted = draft.cluster.drbd if draft.cluster else None
-    pair = [host for role in (Role.DRBD_PRIMARY, Role.DRBD_SECONDARY) for host in _having(draft, role)]
+    pair = [host for role in (Role.DRBD_PRIMARY, Role.DRBD_SECONDARY) for host in draft.having(role)]
     if wanted and not pair and draft.complete:
         yield Problem("defaults.cluster.drbd", "no host has the roles drbd-primary and drbd-secondary")
     for host in pair if wanted else ():
@@ -328,6 +304,7 @@ RULES: tuple[Rule, ...] = (
     backups,
     monitoring,
     services,
+    *SERVICE_RULES,
     full_names,
     logins,
 )
