@@ -21,6 +21,7 @@ class Cause(IntEnum):
     APPLICATION = 9
     BACKUP = 10
     MONITORING = 11
+    EXPOSURE = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,15 +8,9 @@ from enum import StrEnum
 
 from dockyard.parsing import Printed, Row
 from dockyard.standing import Level, Standing
+from dockyard.topology import Protocol
 
 _USER = re.compile(r'\("(?P<name>[^"]*)",(?:pid=)?(?P<pid>\d{1,10}),(?:fd=)?(?P<fd>\d{1,10})\)')
-
-
-class Protocol(StrEnum):
-    """What was asked for with ``-t`` and ``-u``."""
-
-    TCP = "tcp"
-    UDP = "udp"
 
 
 class SocketState(StrEnum):
