@@ -59,16 +59,9 @@ for name in {names}; do lookup "$name" & done; wait
 def names(topology: Topology) -> dict[str, str]:
     """Every name that must resolve, short and full, with its mesh address."""
     found: dict[str, str] = {}
-    for name, address in _addresses(topology):
-        found |= {name: address, topology.fqdn(name): address}
+    for name, address in topology.addresses():
+        found |= {name: str(address), topology.fqdn(name): str(address)}
     return found
-
-
-def _addresses(topology: Topology) -> list[tuple[str, str]]:
-    """(name, mesh address) of hosts, then of services, in the order of the inventory."""
-    hosts = [(host.name, host.name) for host in topology.hosts.values()]
-    pairs = [*hosts, *topology.cluster.services.items()]
-    return [(name, str(topology.host(carrier).wireguard.address)) for name, carrier in pairs]
 
 
 def probes(topology: Topology, _host: Host) -> Sequence[Command]:
@@ -98,7 +91,7 @@ NAMES = Domain("names", probes, read)
 
 def block(topology: Topology) -> str:
     """The managed block with both marker lines: a line per host, then a line per service."""
-    lines = [f"{address} {topology.fqdn(name)} {name}" for name, address in _addresses(topology)]
+    lines = [f"{address} {topology.fqdn(name)} {name}" for name, address in topology.addresses()]
     return "\n".join([f"{BEGIN} {_NOTE}", *lines, END, ""])
 
 

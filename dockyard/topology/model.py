@@ -322,6 +322,11 @@ class Topology:
         """
         return self.cluster.wireguard.keepalive_s if self.endpoint(target, source) is None else 0
 
+    def addresses(self) -> tuple[tuple[str, IPv4Address], ...]:
+        """(short name, mesh address) of every host, then of every service, in the order of the inventory."""
+        pairs = [*((name, name) for name in self.hosts), *self.cluster.services.items()]
+        return tuple((name, self.host(carrier).wireguard.address) for name, carrier in pairs)
+
     @property
     def dns_host(self) -> Host | None:
         """Who answers for the names by DNS; None while nobody does."""

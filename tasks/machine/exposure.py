@@ -30,6 +30,9 @@ _EPHEMERAL = range(32768, 61000)
 """Ports that the kernel hands out by itself (ip_local_port_range, ip-sysctl.rst): a UDP socket there that belongs to a
 process is one that waits for an answer, as a resolver's does."""
 
+_POD_BRIDGE, _POD_NETWORK = "cni0", IPv4Network("10.42.0.0/16")
+"""The pods of K3s on this host, and nobody else, are behind this bridge (docs.k3s.io/cli/server, --cluster-cidr)."""
+
 _LIBVIRT_NETWORK = IPv4Network("192.168.122.0/24")
 """libvirt's network ``default``, behind the bridge virbr0; its dnsmasq speaks to the virtual machines only."""
 
@@ -53,16 +56,17 @@ def _read(_topology: Topology, _host: Host, outputs: Outputs) -> Listening:
 LISTENING = Domain("listening sockets", _probes, _read)
 
 
-def holders(topology: Topology, observed: Observed, host: str, port: int) -> list[str]:
-    """Who keeps others from ``port`` of the host's mesh address, as ``pihole-FTL (udp 0.0.0.0:53)``."""
+def holders(topology: Topology, observed: Observed, host: str, port: int) -> list[str] | None:
+    """Who listens at ``port`` of the host's mesh address, or keeps others from it: ``pihole-FTL (udp 0.0.0.0:53)``.
+
+    None: nobody could look.
+    """
     taken = WILDCARDS | {str(topology.host(host).wireguard.address)}
     state = observed.seen(LISTENING).get(host)
-    sockets = state.sockets if state else ()
-    return [
-        f"{_name(socket)} ({socket})"
-        for socket in sockets
-        if socket.port == port and socket.address in taken and not socket.interface
-    ]
+    if state is None:
+        return None
+    there = [one for one in state.sockets if one.port == port and one.address in taken and not one.interface]
+    return [f"{_name(socket)} ({socket})" for socket in there]
 
 
 def check_exposure(topology: Topology, observed: Observed) -> list[Finding]:
@@ -90,14 +94,15 @@ def _exposed(topology: Topology, host: Host, state: Listening) -> Iterator[Findi
 
 def _inside(topology: Topology, host: Host, socket: Socket) -> bool:
     """Whether only this machine and the mesh can reach it."""
-    if socket.interface in {"lo", topology.cluster.wireguard.interface}:
+    runs_pods = bool(host.roles & {Role.K3S_SERVER, Role.K3S_WORKER})
+    if socket.interface in {"lo", topology.cluster.wireguard.interface, *([_POD_BRIDGE] if runs_pods else [])}:
         return True
-    if socket.address == "*":
+    if socket.address in WILDCARDS:
         return False
     address = ip_address(socket.address)
     if isinstance(address, IPv6Address):
         address = address.ipv4_mapped or address
-    return address.is_loopback or address == host.wireguard.address
+    return address.is_loopback or address == host.wireguard.address or (runs_pods and address in _POD_NETWORK)
 
 
 def _meant(topology: Topology, host: Host, socket: Socket) -> bool:
@@ -108,8 +113,9 @@ def _meant(topology: Topology, host: Host, socket: Socket) -> bool:
     names = {process.name for process in socket.processes}
     if socket.protocol is Protocol.TCP:
         return _is_ssh(host, socket, names) or _is_libvirt(host, socket, names)
-    if not names or socket.port == topology.cluster.wireguard.port:
-        return not names and socket.port == topology.cluster.wireguard.port
+    is_wireguard = socket.port == topology.cluster.wireguard.port
+    if is_wireguard or not names:
+        return is_wireguard and not names
     is_dhcp = socket.port in _DHCP_PORTS and names <= _DHCP_CLIENTS
     return is_dhcp or socket.port in _EPHEMERAL or _is_libvirt(host, socket, names)
 

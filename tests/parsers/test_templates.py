@@ -12,6 +12,7 @@ from tests.parsers.samples import MACHINE_FORMS, SAMPLES, Sample
 
 PROBES = {
     "backup_facts",
+    "dns_answers",
     "drbd_blocks",
     "drbd_drill",
     "drbd_facts",

@@ -57,6 +57,8 @@ def test_what_a_machine_of_the_lab_listens_on_is_in_order() -> None:
         line("udp", "100.64.0.4%eth0:68", "systemd-network"),
         line("udp", "[fe80::5054:ff:fe00:104]%eth0:546", "NetworkManager"),
         line("udp", "0.0.0.0:40123", "dnsmasq"),
+        line("udp", "10.42.0.1:53", "dnsmasq"),
+        line("udp", "[fe80::c7b:84ff:fe00:6867]%cni0:53", "dnsmasq"),
     ],
 )
 def test_what_is_inside_or_belongs_there_is_no_finding(one: str) -> None:
@@ -119,6 +121,10 @@ def test_the_dnsmasq_of_libvirt_speaks_to_virtual_machines_where_there_are_some(
     assert len(judged(line("udp", "0.0.0.0:53", "dnsmasq"), host="dock-edge")) == 1
 
 
+def test_only_where_pods_run_is_their_network_inside() -> None:
+    assert len(judged(line("udp", "10.42.0.1:53", "dnsmasq"), host="dock-dash")) == 1
+
+
 def test_ssh_may_listen_where_the_inventory_says_that_it_does() -> None:
     moved = replace(LAB, hosts={**LAB.hosts, "dock-load": replace(LAB.host("dock-load"), port=2222)})
     assert judged(line("tcp", "0.0.0.0:2222", "sshd"), cluster=moved) == []
@@ -142,4 +148,5 @@ def test_who_holds_a_port_of_the_mesh_address() -> None:
         "pihole-FTL (udp 0.0.0.0:53)",
         "dnsmasq (tcp 10.20.0.4:53)",
     ]
-    assert machine.holders(LAB, observed, "dock-dash", 53) == []
+    assert machine.holders(LAB, observed, "dock-dash", 53) is None
+    assert machine.holders(LAB, observed, "dock-load", 443) == []
