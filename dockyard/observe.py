@@ -116,12 +116,14 @@ def observe(task: Task, domains: Sequence[Domain[Any]]) -> Result:
 
     Returns:
         Result with ``result`` set to a dict of states by domain name. A host that cannot be asked gets its error
-        in every place.
+        in every place. One that no domain concerns is not asked, and has no states.
     """
     topology: Topology = task.host.defaults.data["topology"]
     host = topology.host(task.host.name)
+    if not (probes := probes_of(domains, topology, host)):
+        return Result(host=task.host, result={})
     try:
-        outputs = run(task, probes_of(domains, topology, host))
+        outputs = run(task, probes)
     except DockyardError as error:
         return Result(host=task.host, result={one.name: error for one in _concerning(domains, topology, host)})
     return Result(host=task.host, result=read_all(domains, topology, host, outputs))

@@ -1,7 +1,7 @@
 """Look at the whole cluster at once, and change nothing.
 
-One exec per host reads everything: clock, disk, WireGuard, pings through the mesh with full-size packets, names,
-storage, backups; the host that watches also tells what Prometheus says.
+One exec per host reads everything: clock, disk, WireGuard, pings through the mesh with full-size packets, names, DNS,
+storage, backups, what listens where, and what must not be there; the host that watches also tells what Prometheus says.
 Shows a table of the hosts, a table of the mesh, and the findings, causes before their consequences.
 A host that cannot be seen is a finding, never a blank. --html FILE writes the same as one page that needs nothing else
 (picture of the mesh with the state of every link, findings, tables), for a phone or an archive.
@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
+from functools import partial
 from typing import Any
 
 from nornir.core import Nornir
@@ -29,7 +30,7 @@ from dockyard.report import Report
 from dockyard.status_page import status_page
 from dockyard.topology import Role, Topology
 from dockyard.unseen import once
-from tasks import backup, drbd, hosts_file, machine, monitoring, wireguard
+from tasks import backup, bounds, dns, drbd, hosts_file, machine, monitoring, ollama, wireguard
 
 DOMAINS: list[Domain[Any]] = [
     machine.MACHINE,
@@ -42,6 +43,11 @@ DOMAINS: list[Domain[Any]] = [
     backup.BACKUP,
     monitoring.MONITORING,
     monitoring.PROMETHEUS,
+    dns.DNS,
+    dns.ANSWERS,
+    ollama.OLLAMA,
+    bounds.BOUNDS,
+    machine.LISTENING,
 ]
 
 
@@ -68,6 +74,11 @@ CHECKS = [
     drbd.check_verify,
     check_backup,
     check_monitoring,
+    partial(dns.check_dns, holders=machine.holders),
+    partial(ollama.check_ollama, holders=machine.holders),
+    bounds.check_plain,
+    bounds.check_apart,
+    machine.check_exposure,
 ]
 
 Row = dict[str, str]
@@ -159,6 +170,7 @@ def host_row(topology: Topology, observed: Observed, name: str) -> Row:
         "handshake": f"{max(ages)} s" if ages else "-",
         "MTU": _proven(judged),
         "names": _names(topology, observed, name),
+        **({"DNS": _dns(topology, observed, name)} if topology.cluster.dns else {}),
     }
 
 
@@ -211,6 +223,13 @@ def _names(topology: Topology, observed: Observed, name: str) -> str:
         return "-"
     wrong = [finding for finding in hosts_file.check_names(topology, observed) if finding.host == name]
     return "[red]wrong[/red]" if wrong else "right"
+
+
+def _dns(topology: Topology, observed: Observed, name: str) -> str:
+    answers = observed.seen(dns.ANSWERS).get(name)
+    if answers is None:
+        return "-"
+    return "right" if dns.hears_right(topology, answers) else "[red]wrong[/red]"
 
 
 def mesh_rows(topology: Topology, observed: Observed) -> Iterator[Row]:

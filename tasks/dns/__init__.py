@@ -5,7 +5,7 @@ every host hears from it.
 """
 
 from tasks.dns.answers import ANSWERS
-from tasks.dns.checks import check_dns, check_port
+from tasks.dns.checks import check_dns, check_port, hears_right
 from tasks.dns.server import DNS, coredns_custom, plan_server, plan_tools
 
-__all__ = ["ANSWERS", "DNS", "check_dns", "check_port", "coredns_custom", "plan_server", "plan_tools"]
+__all__ = ["ANSWERS", "DNS", "check_dns", "check_port", "coredns_custom", "hears_right", "plan_server", "plan_tools"]

@@ -40,6 +40,11 @@ def check_dns(topology: Topology, observed: Observed, *, holders: Holders) -> li
     return [*missing, *own, *([] if own else _heard(topology, observed.seen(ANSWERS)))]
 
 
+def hears_right(topology: Topology, answers: Answers) -> bool:
+    """Whether a host hears the right address for every name."""
+    return _fault(topology, answers) is None
+
+
 def _server(topology: Topology, host: str, state: DnsState, held_by: Sequence[str] | None) -> Iterator[Finding]:
     files, mark = texts(topology)
     stale = [path for path, text in files.items() if state.files[path].content != text]

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from lab import Lab
+from runbooks.phase1_baseline import STEPS
 from tests.lab.conftest import HOSTS, ROOT, Runbooks
 
 HASH_OF_ETC = "find /etc -xdev -type f -exec sha256sum {} + | sort -k2 | sha256sum"
@@ -131,14 +132,19 @@ def killed_in(runbooks: Runbooks, step: int, lines: int, *, first: int) -> bool:
     return not ended
 
 
+def number_of(title: str) -> int:
+    return next(number for number, one in enumerate(STEPS, 1) if one.title == title)
+
+
+PAIRS, NAMES = number_of("Give every pair a preshared key"), number_of("Write the names into /etc/hosts")
 UNDO = (
     "systemctl disable --now wg-quick@wg0; rm -rf /etc/wireguard/* /usr/local/lib/dockyard "
     "/etc/systemd/system/wg-quick@wg0.service.d; sed -i '/BEGIN DOCKYARD/,/END DOCKYARD/d' /etc/hosts"
 )
 
 
-QUICK = [(1, -1), (5, 2), (8, 1)]
-POINTS = [(1, -1), *((step, 1) for step in range(1, 11)), (5, 2), (8, 2)]
+QUICK = [(1, -1), (PAIRS, 2), (NAMES, 1)]
+POINTS = [(1, -1), *((number, 1) for number in range(1, NAMES + 3)), (PAIRS, 2), (NAMES, 2)]
 """Steps, and how many lines of them the journal has: the title, then what was planned. (1, -1) is the start. Each run
 begins where the one before it was killed, so that what the step needs is there."""
 

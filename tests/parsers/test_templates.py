@@ -12,6 +12,7 @@ from tests.parsers.samples import MACHINE_FORMS, SAMPLES, Sample
 
 PROBES = {
     "backup_facts",
+    "bounds",
     "dns_answers",
     "drbd_blocks",
     "drbd_drill",
@@ -22,6 +23,7 @@ PROBES = {
     "getent_names",
     "machine",
     "monitoring_facts",
+    "ollama_facts",
     "wireguard_files",
     "wireguard_reach",
 }
