@@ -27,6 +27,7 @@ from dockyard.findings import Finding, by_cause
 from dockyard.local_file import replace_file
 from dockyard.observe import Domain, Observed, sweep
 from dockyard.report import Report
+from dockyard.runbook import Check
 from dockyard.status_page import status_page
 from dockyard.topology import Role, Topology
 from dockyard.unseen import once
@@ -66,7 +67,7 @@ def check_monitoring(topology: Topology, observed: Observed) -> list[Finding]:
     return monitoring.check_monitoring(topology, observed, away=frozenset(away | gone))
 
 
-CHECKS = [
+CHECKS: list[Check] = [
     machine.check_machine,
     wireguard.check_mesh,
     hosts_file.check_names,

@@ -132,10 +132,10 @@ def check_apart(topology: Topology, observed: Observed) -> list[Finding]:
     That the guests' own host is no peer of DRBD or Corosync either is said by `check_plain`.
     """
     states = observed.seen(BOUNDS)
-    return [finding for host, state in states.items() for finding in _mixed(topology, topology.host(host), state)]
+    return [finding for host, state in states.items() for finding in _mixed(topology.host(host), state)]
 
 
-def _mixed(topology: Topology, host: Host, state: Bounds) -> Iterator[Finding]:
+def _mixed(host: Host, state: Bounds) -> Iterator[Finding]:
     for unit, name in GUESTS.items() if host.roles & _KEPT_CLEAR else ():
         for evidence in state.there(unit):
             fault = f"{name} is on a host that carries K3s or a replica"
