@@ -70,6 +70,7 @@ def test_the_drop_in_says_where_who_and_how_much() -> None:
     assert "After=wg-quick@wg0.service" in lines
     assert [line for line in lines if line.startswith("IPAddress")] == [
         "IPAddressDeny=any",
+        "IPAddressAllow=",
         "IPAddressAllow=localhost",
         "IPAddressAllow=10.20.0.5",
         "IPAddressAllow=10.20.0.2",
