@@ -40,7 +40,11 @@ STEPS: list[Step] = [
     ),
     Gate("Every name means the same on every host", hosts_file.check_names, [hosts_file.NAMES]),
     Converge("Install the DNS server", dns.plan_tools, [dns.DNS], each=True),
-    Gate("Nobody else holds its port", partial(dns.check_port, holders=machine.holders), [dns.DNS, machine.LISTENING]),
+    Gate(
+        "Nobody else holds port 53 there",
+        partial(dns.check_port, holders=machine.holders),
+        [dns.DNS, machine.LISTENING],
+    ),
     Converge("Answer for the names by DNS, inside the mesh", dns.plan_server, [dns.DNS], each=True),
     Wait(
         "Every host hears every name from it",
