@@ -25,7 +25,7 @@ STEPS: list[Step] = [
     Converge("Install the tools that are missing", machine.plan_tools, [machine.MACHINE], each=True),
     Gate("Clocks, disks and tools are in order", machine.check_machine, [machine.MACHINE]),
     Gate("No DRBD in productive use, no Pacemaker", bounds.check_plain, [bounds.BOUNDS]),
-    Gate("Ollama and libvirt are in their corner", bounds.check_apart, [bounds.BOUNDS], stale_s=60),
+    Gate("Ollama, libvirt and K3s are where they belong", bounds.check_apart, [bounds.BOUNDS], stale_s=60),
     Wait("No key rotation is undecided", wireguard.check_way_back, [wireguard.WIREGUARD], timeout_s=240),
     Converge("Give every host a private key of its own", wireguard.plan_keys, [wireguard.WIREGUARD], each=True),
     Converge("Give every pair a preshared key", wireguard.plan_preshared_keys, [wireguard.WIREGUARD], together=True),

@@ -26,7 +26,9 @@ PACKAGE = "dnsmasq-base"
 POD_BRIDGE = "cni0"
 """The bridge of K3s's flannel: a pod on the DNS host asks through it (docs.k3s.io/networking)."""
 
-_VALIDATE = {CONFIG: ("dnsmasq", "--test", "--conf-file", "{}"), UNIT_FILE: ()}
+_VALIDATE = {CONFIG: ("dnsmasq", "--test", "-C", "{}"), UNIT_FILE: ()}
+"""Not ``--conf-file``: that takes its argument only with ``=``."""
+
 _K3S = {Role.K3S_SERVER, Role.K3S_WORKER}
 
 

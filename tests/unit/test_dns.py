@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from dockyard.change import UnitState
+from dockyard.change import UnitState, WriteFile
 from dockyard.errors import ParseError, Unreachable, UsageError
 from dockyard.files import FileState
 from dockyard.findings import Cause
@@ -260,7 +260,12 @@ def test_only_the_named_host_serves_and_nobody_is_asked_without_dns() -> None:
 def test_dnsmasq_takes_the_configuration(tmp_path: Path) -> None:
     config = tmp_path / "dnsmasq.conf"
     config.write_text(texts(LAB)[0][CONFIG])
-    subprocess.run(["dnsmasq", "--test", f"--conf-file={config}"], check=True, capture_output=True)
+    change = dns.plan_server(LAB, observed(pristine()))["dock-load"][0]
+    assert isinstance(change, WriteFile)
+    command = [str(config) if word == "{}" else word for word in change.validate]
+    assert subprocess.run(command, check=False, capture_output=True).returncode == 0
+    config.write_text(f"{config.read_text()}no-such-option\n")
+    assert subprocess.run(command, check=False, capture_output=True).returncode != 0
 
 
 def test_pods_ask_the_server_by_its_mesh_address() -> None:
