@@ -112,6 +112,14 @@ def test_a_step_converges_in_two_execs_and_then_has_nothing_to_do_in_one(motd: M
     assert set(run.cluster.execs().values()) == {3}
 
 
+def test_hosts_that_a_step_does_not_concern_are_not_asked(motd: Motd, run: Runner) -> None:
+    load = Domain("motd", motd.probes, motd.read, lambda _topology, host: host.name == "dock-load")
+    run.cluster.shells["dock-prod"].dead = True
+    run(Converge("Write one name", motd.plan, [load]))
+    assert contents(motd) == {"dock-load": "dock-load\n"}
+    assert run.cluster.execs() == {"dock-prod": 0, "dock-mirror": 0, "dock-load": 2}
+
+
 def test_a_dry_run_shows_the_diff_and_changes_nothing(motd: Motd, run: Runner) -> None:
     assert run(converge(motd), dry_run=True).steps[0].status == "planned"
     assert "+dock-prod" in run.out.getvalue()
