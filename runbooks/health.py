@@ -14,8 +14,8 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from pathlib import Path
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from nornir.core import Nornir

@@ -237,13 +237,9 @@ def backups(draft: Draft) -> Iterator[Problem]:
         yield Problem(f"{path}.keep", "nothing would be kept: give at least one number above 0")
 
 
-def _having(draft: Draft, role: Role) -> list[Host]:
-    return [host for host in draft.hosts.values() if role in host.roles]
-
-
 def monitoring(draft: Draft) -> Iterator[Problem]:
     """One host watches the others: two would each tell of half of it, and every alert twice."""
-    for other in _having(draft, Role.MONITORING)[1:]:
+    for other in draft.having(Role.MONITORING)[1:]:
         yield Problem(draft.place(other.name, "roles"), "only one host can have the role monitoring")
 
 
