@@ -23,6 +23,7 @@ from tests.lab import numbered
 from tests.lab.drbd import wait_until_acknowledged
 
 ROOT = Path(__file__).parents[2]
+LAB = ROOT / "lab" / "inventory"
 EVIDENCE = ROOT / "lab-evidence"
 HOSTS = ("dock-dash", "dock-prod", "dock-mirror", "dock-load", "dock-edge")
 
@@ -69,14 +70,19 @@ class Ran:
 
 @dataclass(frozen=True, slots=True)
 class Runbooks:
-    """Starts ``runbooks/NAME.py`` of the checkout ``root`` the way a person does; runs keep their ``state`` there."""
+    """Starts ``runbooks/NAME.py`` of the checkout ``root`` the way a person does; runs keep their ``state`` there.
+
+    ``inventory`` is what they work on, ``built`` the name of the checkpoint with a finished phase 1 of it.
+    """
 
     state: Path
     root: Path = ROOT
+    inventory: Path = LAB
+    built: str = "phase1"
 
     def environment(self) -> dict[str, str]:
         own = {"XDG_STATE_HOME": str(self.state), "PYTHONPATH": str(self.root)}
-        return {**os.environ, "DOCKYARD_INVENTORY": "lab", "COLUMNS": "140", **own}
+        return {**os.environ, "DOCKYARD_INVENTORY": str(self.inventory), "COLUMNS": "140", **own}
 
     def start(self, name: str, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -107,15 +113,31 @@ def lab() -> Iterator[Lab]:
 
 
 @pytest.fixture(scope="session")
-def runbooks(tmp_path_factory: pytest.TempPathFactory) -> Runbooks:
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The lab's inventory without what phase 1 builds upon the mesh: tests of mesh and storage need none of it."""
+    folder = Path(shutil.copytree(LAB, tmp_path_factory.mktemp("bare") / "inventory"))
+    replace_in(folder / "hosts.yaml", "roles: [monitoring]", "roles: []")
+    replace_in(folder / "defaults.yaml", "    dns: {host: dock-load}\n", "")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def runbooks(tmp_path_factory: pytest.TempPathFactory, bare: Path) -> Runbooks:
+    """The runbooks on the mesh and the storage alone."""
+    return Runbooks(tmp_path_factory.mktemp("state"), inventory=bare, built="mesh")
+
+
+@pytest.fixture(scope="session")
+def everything(tmp_path_factory: pytest.TempPathFactory) -> Runbooks:
+    """The runbooks on the whole inventory of the lab. Modules that need it call this fixture ``runbooks``."""
     return Runbooks(tmp_path_factory.mktemp("state"))
 
 
 @dataclass(slots=True)
 class Memory:
-    """What this session knows of the machines: whether they are meshed and whole, and which checkpoints it made."""
+    """What this session knows of the machines: at which phase 1 they are, whole, and which checkpoints it made."""
 
-    meshed: bool = False
+    built: str = ""
     saved: set[str] = field(default_factory=set)
 
 
@@ -127,7 +149,7 @@ def memory() -> Memory:
 @pytest.fixture
 def pristine(lab: Lab, memory: Memory) -> Lab:
     """The machines as they came out of the image."""
-    memory.meshed = False
+    memory.built = ""
     memory.saved.clear()
     lab.reset()
     return lab
@@ -136,20 +158,22 @@ def pristine(lab: Lab, memory: Memory) -> Lab:
 @pytest.fixture
 def meshed(lab: Lab, runbooks: Runbooks, memory: Memory) -> Iterator[Lab]:
     """The machines with a finished phase 1; what the test before left broken is undone."""
-    if not memory.meshed:
-        _at(lab, runbooks, memory, "phase1", "phase1_baseline")
-        memory.meshed = True
+    if memory.built != runbooks.built:
+        _at(lab, runbooks, memory, runbooks.built, "phase1_baseline")
+        memory.built = runbooks.built
     yield lab
-    memory.meshed &= all(machine.running for machine in lab.machines.values())
+    if not all(machine.running for machine in lab.machines.values()):
+        memory.built = ""
 
 
 @pytest.fixture
 def replicated(lab: Lab, runbooks: Runbooks, memory: Memory) -> Lab:
     """The machines with a finished phase 2, each time as it was just after it."""
-    memory.meshed = False
-    if "phase2" not in memory.saved and "phase2" not in lab.status()["checkpoints"]:
-        _at(lab, runbooks, memory, "phase1", "phase1_baseline")
-    _at(lab, runbooks, memory, "phase2", "phase2_drbd")
+    memory.built = ""
+    storage = {"mesh": "storage", "phase1": "phase2"}[runbooks.built]
+    if storage not in memory.saved and storage not in lab.status()["checkpoints"]:
+        _at(lab, runbooks, memory, runbooks.built, "phase1_baseline")
+    _at(lab, runbooks, memory, storage, "phase2_drbd")
     _prove_connection(lab["dock-prod"])
     return lab
 
@@ -200,9 +224,9 @@ for peer in $(wg show wg0 allowed-ips | cut -f 2 | cut -d / -f 1); do ping -n -q
 
 
 @pytest.fixture
-def inventory(tmp_path: Path) -> Path:
-    """A copy of the lab's inventory to spoil."""
-    return Path(shutil.copytree(ROOT / "lab" / "inventory", tmp_path / "inventory"))
+def inventory(runbooks: Runbooks, tmp_path: Path) -> Path:
+    """A copy of the inventory to spoil."""
+    return Path(shutil.copytree(runbooks.inventory, tmp_path / "inventory"))
 
 
 @pytest.fixture
@@ -260,5 +284,5 @@ def pytest_runtest_makereport(
         arguments["lab"].keep_evidence(folder)
         report.sections.append(("lab", f"consoles and journals of the machines: {folder}"))
     if report.failed and "memory" in arguments:
-        arguments["memory"].meshed = False
+        arguments["memory"].built = ""
     return report

@@ -45,7 +45,7 @@ def described(nas: Nas, inventory: Path) -> Where:
 @pytest.fixture
 def where(lab: Lab, runbooks: Runbooks, memory: Memory, inventory: Path, request: pytest.FixtureRequest) -> Where:
     """A unit writes numbered records into the storage, beside papers; backups are set up, and one was made."""
-    memory.meshed = False
+    memory.built = ""
     if "backup" in memory.saved:
         lab.back(CHECKPOINT)
         replace_in(inventory / "defaults.yaml", "mount: /srv/data", f"mount: /srv/data\n      units: [{UNIT}]")
@@ -168,7 +168,7 @@ def test_after_a_failover_the_new_writer_goes_on_in_the_same_repository(
 def test_on_a_logical_volume_the_units_are_away_for_a_moment_only(
     meshed: Lab, runbooks: Runbooks, memory: Memory, inventory: Path
 ) -> None:
-    memory.meshed = False
+    memory.built = ""
     replace_in(inventory / "defaults.yaml", "mount: /srv/data", f"mount: /srv/data\n      units: [{UNIT}]")
     (inventory / "hosts.yaml").write_text((inventory / "hosts.yaml").read_text().replace("/dev/vdb", "/dev/vg0/data"))
     for host in PAIR:

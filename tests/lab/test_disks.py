@@ -38,7 +38,7 @@ def replace_disk(machine: Machine, number: int) -> None:
 @pytest.fixture
 def on_small_disks(meshed: Lab, memory: Memory, inventory: Path) -> Path:
     """An inventory with small disks for both replicas, and the unit that writes numbered records."""
-    memory.meshed = False
+    memory.built = ""
     for host in PAIR:
         meshed[host].succeed(f"dmsetup create store --table {table(0)}", sudo=True)
     replace_in(inventory / "hosts.yaml", "disk: /dev/vdb", f"disk: {DISK}")

@@ -26,6 +26,11 @@ TEXTFILES = "/var/lib/prometheus/node-exporter"
 BLOCK_S = 54 * 3600
 
 
+@pytest.fixture(scope="session")
+def runbooks(everything: Runbooks) -> Runbooks:
+    return everything
+
+
 def ask(lab: Lab, what: str, **parameters: str) -> Any:
     """The data that Prometheus answers."""
     words = " ".join(f"--data-urlencode {shlex.quote(f'{key}={value}')}" for key, value in parameters.items())

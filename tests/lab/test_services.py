@@ -26,6 +26,11 @@ DEAF_TO_PROD = (
 ASK = "busybox nslookup -type=a {name} " + LOAD
 
 
+@pytest.fixture(scope="session")
+def runbooks(everything: Runbooks) -> Runbooks:
+    return everything
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """What is done to dock-load, what health must say, and how to undo what no run of ours may undo."""
