@@ -71,7 +71,7 @@ def test_the_other_alone_takes_over_by_its_phrase(
     assert exit_code == 0, shown
     assert records(replicated[MIRROR]) > 0
     replicated[MIRROR].succeed(f"systemctl -q is-active {UNIT}")
-    assert_waits(replicated, PROD, "the roles are Secondary/Primary")
+    assert_waits(replicated, PROD, "the replicas are being brought in line (SyncTarget)")
     replicated[PROD].wait_until_succeeds("drbdadm dstate data | grep -qx UpToDate/UpToDate", sudo=True, timeout_s=400)
     runbooks.succeed("phase2_drbd", "--yes", *where)
     runbooks.succeed("failover", "--to", PROD, "--yes", *where)

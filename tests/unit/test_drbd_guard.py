@@ -124,7 +124,11 @@ OBSTACLES = {
 OBSTACLES_84 = {
     **{
         f"connection {state}": ("cstate", state, "no connection to the other replica")
-        for state in ("StandAlone", "WFConnection", "Connecting", "SyncSource", "PausedSyncS")
+        for state in ("StandAlone", "WFConnection", "Connecting")
+    },
+    **{
+        f"connection {state}": ("cstate", state, f"the replicas are being brought in line ({state})")
+        for state in ("SyncSource", "SyncTarget", "PausedSyncS", "WFBitMapT", "WFSyncUUID", "StartingSyncS")
     },
     **{
         f"disks {state}": ("dstate", state, "the disks are")
