@@ -68,7 +68,7 @@ def _progress(text: str) -> None:
 
 def _up(lab: Lab, options: argparse.Namespace) -> int:
     began = time.monotonic()
-    lab.up(options.modules)
+    lab.up(options.modules, options.k3s)
     print(f"five machines ready after {time.monotonic() - began:.1f} s; try: python -m lab status")
     return 0
 
@@ -89,6 +89,7 @@ def _status(lab: Lab, options: argparse.Namespace) -> int:
         columns = f"{name:<12} {machine['site']:<5} {machine['state']:<8} {port:<16} {machine['cluster_address']:<11}"
         print(columns, machine["process_id"] or "-")
     print("modules: " + (status["modules"] or "Debian's"))
+    print(f"k3s: {lab.k3s}")
     print("saved: " + (", ".join(status["checkpoints"]) or "nothing"))
     print("cuts: " + (", ".join(" x ".join(pair) for pair in status["cuts"]) or "none"))
     _print_wan(status["wan"])
@@ -198,11 +199,18 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(verb=verb)
         return command
 
-    add(
+    command = add(
         "up",
         _up,
         "start the lab: build image and snapshot if there are none, restore the machines, leave them running",
-    ).add_argument(
+    )
+    command.add_argument(
+        "--k3s",
+        type=Path,
+        metavar="FILE",
+        help="a real binary of K3s for amd64; without it phase 1 installs a stand-in, which says so wherever it shows",
+    )
+    command.add_argument(
         "--modules",
         type=Path,
         metavar="DIR",

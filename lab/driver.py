@@ -13,6 +13,7 @@ from typing import Any, Self
 from lab import ssh
 from lab.control import Control, Owner, start_owner
 from lab.errors import CommandFailed, LabError, MachineTimeout
+from lab.k3s import is_real, provide
 from lab.machines import MACHINES, MachineSpec, spec_of
 from lab.paths import LabPaths
 from lab.ssh import Completed
@@ -141,11 +142,15 @@ class Lab:
         """All machines by name."""
         return {spec.name: Machine(spec, self._control) for spec in MACHINES}
 
-    def up(self, modules: Path | None = None) -> None:
+    def up(self, modules: Path | None = None, k3s: Path | None = None) -> None:
         """Start the lab if none runs, boot machines that are off, and leave it running when this process ends.
 
-        Kernel modules in the folder `modules` take the place of Debian's.
+        Kernel modules in the folder `modules` take the place of Debian's, the binary `k3s` that of the stand-in: it is
+        what the next phase 1 installs.
         """
+        self.paths.make()
+        if k3s or not self._control.running:
+            provide(self.paths.k3s, k3s)
         given = {"modules": str(modules.resolve())} if modules else {}
         owner = None if self._control.running else start_owner(self.paths)
         try:
@@ -173,6 +178,11 @@ class Lab:
         """Machines (state, process id, port, address), cuts, checkpoints and WAN table, as JSON data."""
         status: dict[str, Any] = self._control.request("status", self._say)
         return status
+
+    @property
+    def k3s(self) -> str:
+        """What the next phase 1 installs as K3s: the stand-in, or a real binary that was given."""
+        return "a real binary" if is_real(self.paths.k3s) else "the stand-in"
 
     def reset(self, *names: str) -> None:
         """Put all machines (or the named ones) back to the pristine snapshot; all also heals the wire."""

@@ -58,6 +58,11 @@ class LabPaths:
         return self.root / "sudo_password"
 
     @property
+    def k3s(self) -> Path:
+        """The binary of K3s, or the stand-in, that phase 1 installs; its checksum lies beside it."""
+        return self.root / "k3s"
+
+    @property
     def lock(self) -> Path:
         """Held (flock) by the process that owns the machines."""
         return self.root / "lock"

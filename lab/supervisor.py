@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+from lab import k3s
 from lab.accel import choose_accel, processor, qemu_version
 from lab.errors import LabError, MachineTimeout
 from lab.guest import Guest
@@ -194,6 +195,7 @@ class Supervisor:
     def _prepare(self, say: Say, modules: str) -> None:
         version = qemu_version()
         ensure_identity(self._paths)
+        k3s.ensure(self._paths.k3s)
         self._image: Image = ensure_image(self._paths, say)
         if modules:
             self._modules = read_modules(Path(modules), release_of_kernel(self._image.kernel.read_bytes()))

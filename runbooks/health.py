@@ -31,7 +31,8 @@ from dockyard.runbook import Check
 from dockyard.status_page import status_page
 from dockyard.topology import Role, Topology
 from dockyard.unseen import once
-from tasks import backup, bounds, dns, drbd, hosts_file, machine, monitoring, ollama, wireguard
+from runbooks.phase1_baseline import MANIFESTS
+from tasks import backup, bounds, dns, drbd, hosts_file, k3s, machine, monitoring, ollama, opencloud, wireguard
 
 DOMAINS: list[Domain[Any]] = [
     machine.MACHINE,
@@ -49,6 +50,11 @@ DOMAINS: list[Domain[Any]] = [
     ollama.OLLAMA,
     bounds.BOUNDS,
     machine.LISTENING,
+    k3s.K3S,
+    k3s.STRANGER,
+    k3s.NODES,
+    k3s.OBJECTS,
+    opencloud.OPENCLOUD,
 ]
 
 
@@ -67,10 +73,19 @@ def check_monitoring(topology: Topology, observed: Observed) -> list[Finding]:
     return monitoring.check_monitoring(topology, observed, away=frozenset(away | gone))
 
 
+def check_opencloud(topology: Topology, observed: Observed) -> list[Finding]:
+    """Whether OpenCloud answers, once there is a K3s that could run it."""
+    begun = any(state.binary for state in observed.seen(k3s.K3S).values())
+    return opencloud.check_opencloud(topology, observed) if begun else []
+
+
+check_k3s: Check = partial(k3s.check_k3s, manifests=MANIFESTS)
+
 CHECKS: list[Check] = [
     machine.check_machine,
     wireguard.check_mesh,
     hosts_file.check_names,
+    check_k3s,
     drbd.check_drbd,
     drbd.check_verify,
     check_backup,
@@ -80,6 +95,7 @@ CHECKS: list[Check] = [
     bounds.check_plain,
     bounds.check_apart,
     machine.check_exposure,
+    check_opencloud,
 ]
 
 Row = dict[str, str]
@@ -114,6 +130,9 @@ def show(nornir: Nornir, topology: Topology, report: Report, html: Path | None =
         observed = sweep(nornir.with_processors(processors), DOMAINS)
     report.table("hosts", [host_row(topology, observed, name) for name in topology.hosts])
     report.table("mesh (round trip; ! marks a fault)", list(mesh_rows(topology, observed)))
+    nodes = list(node_rows(observed))
+    if nodes:
+        report.table("K3s", nodes)
     replicas = drbd.in_use(topology, observed)
     if replicas:
         report.table("storage", [storage_row(observed, name) for name in replicas])
@@ -173,6 +192,22 @@ def host_row(topology: Topology, observed: Observed, name: str) -> Row:
         "names": _names(topology, observed, name),
         **({"DNS": _dns(topology, observed, name)} if topology.cluster.dns else {}),
     }
+
+
+def node_rows(observed: Observed) -> Iterator[Row]:
+    """The nodes of K3s as the API has them, with the pods of ours on each."""
+    running = [pod for live in observed.seen(k3s.OBJECTS).values() for pod in k3s.pods(live)]
+    for api in observed.seen(k3s.NODES).values():
+        for name, node in api.nodes.nodes.items():
+            ready = "yes" if node.ready is k3s.Truth.TRUE else f"[red]{node.ready}[/red]"
+            yield {
+                "node": name,
+                "ready": ready + (", cordoned" if node.unschedulable else ""),
+                "version": node.version,
+                "address": node.internal_ip,
+                "volumes": "here" if k3s.STORAGE_LABEL in node.labels else "",
+                "pods": ", ".join(pod.name for pod in running if pod.node == name),
+            }
 
 
 def storage_row(observed: Observed, name: str) -> Row:

@@ -1,31 +1,61 @@
-"""Phase 1: mesh and names on all hosts, DNS on one, monitoring, Ollama in its corner, and nothing that does not belong.
+"""Phase 1: a plain cluster. Mesh, names, DNS, K3s with OpenCloud, Ollama in its corner, monitoring, and nothing else.
 
 Builds a full WireGuard mesh (keys made on the hosts, preshared keys per pair), brings it up without dropping what runs,
-writes all names into a managed block of /etc/hosts, and proves every direction by traffic. With cluster.dns a host
-answers for the names by DNS, with cluster.ollama Ollama is held to its limits. Then the steps of monitoring.py: an
-exporter on every host, Prometheus and Alertmanager on the one that watches. Refused where DRBD runs that the inventory
-does not know, or Pacemaker.
+writes all names into a managed block of /etc/hosts, and proves every direction by traffic. Then what the inventory asks
+for: with cluster.dns a host answers for the names by DNS; with cluster.k3s K3s of a pinned and verified release, inside
+the mesh only, with its volumes on one host, and OpenCloud; with cluster.ollama Ollama is held to its limits; with the
+role monitoring the steps of monitoring.py. Refused where DRBD runs that the inventory does not know, or Pacemaker.
 
 Needs: ssh to every host with a pinned host key (runbooks/trust.py), root or sudo there, Debian's package sources.
-May destroy: nothing. Keys that are there are kept; the rest of /etc/hosts stays byte for byte.
+May destroy: nothing. Keys and volumes that are there are kept; the rest of /etc/hosts stays byte for byte.
 Way back: `systemctl disable --now wg-quick@wg0` on each host, and remove the managed block from /etc/hosts; on the DNS
-host `systemctl disable --now dockyard-dns`, for Ollama `systemctl revert ollama`; for the monitoring see monitoring.py.
+host `systemctl disable --now dockyard-dns`, for Ollama `systemctl revert ollama`; for K3s see docs/k3s.md, for the
+monitoring monitoring.py.
 Cut off in the middle: run it again.
 """
 
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 from dockyard.cli import main
+from dockyard.observe import Domain
 from dockyard.runbook import Converge, Gate, Step, Wait
-from dockyard.topology import Role
+from dockyard.topology import Role, Topology
 from runbooks import monitoring
-from tasks import bounds, dns, hosts_file, machine, ollama, wireguard
+from tasks import bounds, dns, hosts_file, k3s, machine, ollama, opencloud, wireguard
 
-STEPS: list[Step] = [
+ON_K3S = (Role.K3S_SERVER, Role.K3S_WORKER)
+K3S: list[Domain[Any]] = [k3s.K3S]
+API: list[Domain[Any]] = [k3s.NODES, k3s.OBJECTS]
+SERVER = (Role.K3S_SERVER,)
+CONVERGE = partial(Converge, sees=K3S, on=ON_K3S, stale_s=30.0)
+"""Steps of K3s for which it is enough what the step before has seen."""
+
+OPENCLOUD = opencloud.at(
+    opencloud.Place(
+        storage_class=k3s.STORAGE_CLASS,
+        label=k3s.STORAGE_LABEL,
+        here=k3s.HERE,
+        marker=k3s.MARKER,
+        labels=k3s.MANAGED,
+    )
+)
+
+
+def names_for_pods(topology: Topology, _carrier: str) -> Mapping[str, str]:
+    """Where there is a DNS server, K3s' own asks it for the names of the mesh."""
+    return {"the names of the mesh for pods": dns.coredns_custom(topology)} if topology.cluster.dns else {}
+
+
+MANIFESTS: list[k3s.Manifests] = [names_for_pods, k3s.manifests, OPENCLOUD]
+"""What is applied, in this order."""
+
+MESH: list[Step] = [
     Converge("Install the tools that are missing", machine.plan_tools, [machine.MACHINE], each=True),
     Gate("Clocks, disks and tools are in order", machine.check_machine, [machine.MACHINE]),
     Gate("No DRBD in productive use, no Pacemaker", bounds.check_plain, [bounds.BOUNDS]),
-    Gate("Ollama, libvirt and K3s are where they belong", bounds.check_apart, [bounds.BOUNDS], stale_s=60),
+    Gate("Ollama and libvirt are in their corner", bounds.check_apart, [bounds.BOUNDS], stale_s=60),
     Wait("No key rotation is undecided", wireguard.check_way_back, [wireguard.WIREGUARD], timeout_s=240),
     Converge("Give every host a private key of its own", wireguard.plan_keys, [wireguard.WIREGUARD], each=True),
     Converge("Give every pair a preshared key", wireguard.plan_preshared_keys, [wireguard.WIREGUARD], together=True),
@@ -39,6 +69,9 @@ STEPS: list[Step] = [
         timeout_s=120,
     ),
     Gate("Every name means the same on every host", hosts_file.check_names, [hosts_file.NAMES]),
+]
+
+DNS: list[Step] = [
     Converge("Install the DNS server", dns.plan_tools, [dns.DNS], each=True),
     Gate(
         "Nobody else holds port 53 there",
@@ -52,6 +85,29 @@ STEPS: list[Step] = [
         [dns.DNS, dns.ANSWERS, machine.LISTENING],
         timeout_s=60,
     ),
+]
+
+KUBERNETES: list[Step] = [
+    Converge("Install K3s, verified", k3s.plan_binary, K3S, on=ON_K3S),
+    CONVERGE("Write K3s' options and units", k3s.plan_files, each=True),
+    CONVERGE("Start the control plane", k3s.plan_server),
+    Wait("The API answers", k3s.check_api, [k3s.NODES], timeout_s=300, on=SERVER),
+    Converge("Forget the node of a worker that was installed anew", k3s.plan_forget, [k3s.K3S, k3s.NODES], on=ON_K3S),
+    Converge("Bring the token to the workers", k3s.plan_token, [k3s.K3S, k3s.TOKEN], on=ON_K3S, together=True),
+    CONVERGE("Start the workers", k3s.plan_workers, each=True),
+    Wait("Every node has joined and is ready", k3s.check_joined, [k3s.NODES], timeout_s=300, on=SERVER),
+    CONVERGE("Mark who carries the volumes", k3s.plan_marks, sees=[k3s.NODES], on=SERVER),
+    Converge("Make the volumes, each once", k3s.plan_volumes, [*K3S, *API], on=ON_K3S),
+    CONVERGE("Give pods the names", partial(k3s.plan_apply, manifests=names_for_pods), sees=API, on=SERVER),
+    CONVERGE(
+        "Apply the storage class and the volumes", partial(k3s.plan_apply, manifests=k3s.manifests), sees=API, on=SERVER
+    ),
+    Converge("Make OpenCloud's secret, once", opencloud.plan_secret, [opencloud.SECRET], on=SERVER),
+    CONVERGE("Apply OpenCloud", partial(k3s.plan_apply, manifests=OPENCLOUD), sees=API, on=SERVER),
+    Wait("OpenCloud answers", opencloud.check_opencloud, [opencloud.OPENCLOUD], timeout_s=900),
+]
+
+OLLAMA: list[Step] = [
     Converge("Hold Ollama to its corner", ollama.plan_corner, [ollama.OLLAMA], on=[Role.OLLAMA], each=True),
     Wait(
         "Ollama answers in the mesh, within its limits",
@@ -60,6 +116,13 @@ STEPS: list[Step] = [
         timeout_s=60,
         on=[Role.OLLAMA],
     ),
+]
+
+STEPS: list[Step] = [
+    *MESH,
+    *DNS,
+    *KUBERNETES,
+    *OLLAMA,
     *monitoring.STEPS,
     Gate("Nothing else listens on public addresses", machine.check_exposure, [machine.LISTENING], stale_s=60),
 ]

@@ -7,6 +7,7 @@ turn Nornir's inventory into the types; `rules` and `service_rules` say what mus
 
 from dockyard.topology.folder import FolderInventory, folder_of, load_inventory
 from dockyard.topology.model import (
+    Architecture,
     Backing,
     Backup,
     Cluster,
@@ -15,9 +16,11 @@ from dockyard.topology.model import (
     Endpoint,
     FileSystem,
     Host,
+    K3s,
     Keep,
     Mesh,
     Monitoring,
+    OpenCloud,
     Peer,
     Replication,
     Rest,
@@ -27,12 +30,14 @@ from dockyard.topology.model import (
     Sudo,
     Topology,
     Transport,
+    VolumeRoot,
     Wan,
 )
 from dockyard.topology.reading import read_topology
 from dockyard.topology.services import Dns, Exposed, Ollama, Protocol
 
 __all__ = [
+    "Architecture",
     "Backing",
     "Backup",
     "Cluster",
@@ -44,10 +49,12 @@ __all__ = [
     "FileSystem",
     "FolderInventory",
     "Host",
+    "K3s",
     "Keep",
     "Mesh",
     "Monitoring",
     "Ollama",
+    "OpenCloud",
     "Peer",
     "Protocol",
     "Replication",
@@ -58,6 +65,7 @@ __all__ = [
     "Sudo",
     "Topology",
     "Transport",
+    "VolumeRoot",
     "Wan",
     "folder_of",
     "load_inventory",

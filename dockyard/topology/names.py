@@ -22,6 +22,10 @@ _HOST_KEY = re.compile(r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) [A-
 _TIME = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
 _UNIT = re.compile(r"[A-Za-z0-9:_.@-]{1,200}\.(service|target|socket|timer)")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\*|[A-Za-z0-9.-]+)(:[0-9]{1,5})?")
+_K3S_VERSION = re.compile(r"v1\.[0-9]{1,3}\.[0-9]{1,3}(-[a-z0-9.]+)?\+[a-z0-9-]+")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+# github.com/distribution/reference: [domain/]path[:tag][@digest]; a tag or a digest is wanted here.
+_IMAGE = re.compile(r"[a-z0-9][a-z0-9.:/_-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}|@sha256:[0-9a-f]{64})")
 _EXAMPLE_NAME = re.compile(r"(^|\.)example(\.(com|net|org))?$|change-?me", re.IGNORECASE)
 # RFC 5737 and RFC 3849: networks that only documentation may use.
 _EXAMPLE_NETWORKS = tuple(
@@ -159,6 +163,33 @@ def reason(text: str) -> None:
     """One line that says why, for who reads it in a year."""
     if len(text.strip()) < 3 or not text.isprintable():
         raise ValueError(f"{text!r} does not say why, in one line")
+
+
+def k3s_version(text: str) -> None:
+    """A release of K3s, with its own part after the plus sign."""
+    if not _K3S_VERSION.fullmatch(text):
+        raise ValueError(f"{text!r} is no release of K3s such as v1.33.5+k3s1")
+
+
+def sha256(text: str) -> None:
+    """A checksum as sha256sum(1) prints it."""
+    if not _SHA256.fullmatch(text):
+        raise ValueError(f"{text!r} is no SHA-256 checksum: 64 of 0-9 and a-f")
+
+
+def image(text: str) -> None:
+    """A container image that stays the same: with a tag that is not ``latest``, or with a digest."""
+    if not _IMAGE.fullmatch(text) or text.endswith(":latest"):
+        raise ValueError(f"{text!r} is no pinned image such as docker.io/opencloudeu/opencloud-rolling:8.0.1")
+
+
+def quantity(mib: int) -> str:
+    """Mebibytes in the form that Kubernetes itself gives back: the largest unit that leaves a whole number."""
+    for unit in ("Mi", "Gi", "Ti"):
+        if unit == "Ti" or mib % 1024:
+            return f"{mib}{unit}"
+        mib //= 1024
+    raise AssertionError("Ti is the last unit")
 
 
 def is_example(text: str) -> bool:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from dockyard.errors import Problem
 from dockyard.topology.draft import Draft, Rule
-from dockyard.topology.model import Endpoint, Host, Mesh, Role, Sudo, Topology
+from dockyard.topology.k3s_rules import K3S_RULES
+from dockyard.topology.model import Endpoint, Host, K3s, Mesh, Role, Sudo, Topology
 from dockyard.topology.names import address_of
 from dockyard.topology.service_rules import SERVICE_RULES
 
@@ -20,8 +21,6 @@ _ETHERNET_MTU = 1500
 # Outer IP header + 8 of UDP + 32 of WireGuard (type, receiver, counter, tag): https://www.wireguard.com/protocol/.
 # wg-quick(8) always takes 80.
 _OVERHEAD = {4: 60, 6: 80}
-# docs.k3s.io/cli/server: defaults of --cluster-cidr and --service-cidr.
-_K3S_NETWORKS = {"pods": IPv4Network("10.42.0.0/16"), "services": IPv4Network("10.43.0.0/16")}
 _CGNAT = IPv4Network("100.64.0.0/10")
 
 
@@ -46,7 +45,8 @@ def mesh_network(draft: Draft) -> Iterator[Problem]:
         yield Problem(path, f"{network} is not a private network (RFC 1918 or RFC 6598)")
     if network.num_addresses - 2 < len(draft.names):
         yield Problem(path, f"{network} has no room for {len(draft.names)} hosts")
-    for purpose, other in _K3S_NETWORKS.items():
+    k3s = draft.cluster.k3s or K3s()  # its defaults stay kept free, so that it can be added later
+    for purpose, other in (("pods", k3s.pods), ("services", k3s.services)):
         if network.overlaps(other):
             yield Problem(path, f"{network} overlaps {other}, which K3s uses for {purpose}")
 
@@ -303,4 +303,5 @@ RULES: tuple[Rule, ...] = (
     *SERVICE_RULES,
     full_names,
     logins,
+    *K3S_RULES,
 )

@@ -33,6 +33,10 @@ process is one that waits for an answer, as a resolver's does."""
 _POD_BRIDGE, _POD_NETWORK = "cni0", IPv4Network("10.42.0.0/16")
 """The pods of K3s on this host, and nobody else, are behind this bridge (docs.k3s.io/cli/server, --cluster-cidr)."""
 
+_FLANNEL_PORT = 8472
+"""VXLAN: the kernel listens on all addresses there, whatever flannel is told. tasks/k3s keeps others away from it."""
+
+_NODES = {Role.K3S_SERVER, Role.K3S_WORKER}
 _LIBVIRT_NETWORK = IPv4Network("192.168.122.0/24")
 """libvirt's network ``default``, behind the bridge virbr0; its dnsmasq speaks to the virtual machines only."""
 
@@ -94,7 +98,7 @@ def _exposed(topology: Topology, host: Host, state: Listening) -> Iterator[Findi
 
 def _inside(topology: Topology, host: Host, socket: Socket) -> bool:
     """Whether only this machine and the mesh can reach it."""
-    runs_pods = bool(host.roles & {Role.K3S_SERVER, Role.K3S_WORKER})
+    runs_pods = bool(host.roles & _NODES)
     if socket.interface in {"lo", topology.cluster.wireguard.interface, *([_POD_BRIDGE] if runs_pods else [])}:
         return True
     if socket.address in WILDCARDS:
@@ -113,11 +117,15 @@ def _meant(topology: Topology, host: Host, socket: Socket) -> bool:
     names = {process.name for process in socket.processes}
     if socket.protocol is Protocol.TCP:
         return _is_ssh(host, socket, names) or _is_libvirt(host, socket, names)
-    is_wireguard = socket.port == topology.cluster.wireguard.port
-    if is_wireguard or not names:
-        return is_wireguard and not names
+    if not names or socket.port == topology.cluster.wireguard.port:
+        return not names and socket.port in _kernel_ports(topology, host)
     is_dhcp = socket.port in _DHCP_PORTS and names <= _DHCP_CLIENTS
     return is_dhcp or socket.port in _EPHEMERAL or _is_libvirt(host, socket, names)
+
+
+def _kernel_ports(topology: Topology, host: Host) -> set[int]:
+    """UDP ports of the kernel's own: WireGuard's, and flannel's on nodes of K3s, which a table keeps to the mesh."""
+    return {topology.cluster.wireguard.port} | ({_FLANNEL_PORT} if host.roles & _NODES else set())
 
 
 def _is_ssh(host: Host, socket: Socket, names: set[str]) -> bool:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
 from lab import Lab, Machine
 from tests.lab import numbered
@@ -117,7 +118,11 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The lab's inventory without what phase 1 builds upon the mesh: tests of mesh and storage need none of it."""
     folder = Path(shutil.copytree(LAB, tmp_path_factory.mktemp("bare") / "inventory"))
     replace_in(folder / "hosts.yaml", "roles: [monitoring]", "roles: []")
-    replace_in(folder / "defaults.yaml", "    dns: {host: dock-load}\n", "")
+    yaml, defaults = YAML(), folder / "defaults.yaml"
+    described = yaml.load(defaults)
+    for name in ("dns", "k3s", "opencloud"):
+        del described["data"]["cluster"][name]
+    yaml.dump(described, defaults)
     return folder
 
 

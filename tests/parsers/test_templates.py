@@ -17,6 +17,7 @@ PROBES = {
     "drbd_blocks",
     "drbd_drill",
     "drbd_facts",
+    "k3s_facts",
     "drbd_line",
     "drbd_parted",
     "drbd_witness",

@@ -11,6 +11,9 @@ from dockyard.change import UnitState
 from dockyard.files import FileState
 from dockyard.observe import Observed
 from dockyard.topology import Topology, folder_of, load_inventory, read_topology
+from lab import k3s
+from lab.paths import LabPaths
+from lab.seed import ensure_identity
 from tasks.wireguard import REACH, WIREGUARD, ReachState, WireguardState, places, wanted
 from tasks.wireguard.reach import Ping
 from tasks.wireguard.running import Interface, PeerSeen
@@ -24,6 +27,11 @@ HOSTS = ("dock-dash", "dock-prod", "dock-mirror", "dock-load", "dock-edge")
 
 @cache
 def topology() -> Topology:
+    paths = LabPaths.of_user()
+    if not paths.key_file.exists():  # a machine that never had a lab: the inventory names files that it makes
+        paths.make()
+        ensure_identity(paths)
+    k3s.ensure(paths.k3s)
     return read_topology(load_inventory(folder_of("lab")))
 
 

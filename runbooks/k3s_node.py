@@ -1,0 +1,70 @@
+"""Take a worker out of K3s, or forget one whose machine is gone or was installed anew.
+
+--remove NODE: its pods end in good order, the API forgets it, K3s is stopped there and its token removed. A node that
+is not in the inventory is only forgotten.
+--replace NODE: only forgotten, and only when it is not ready; then `python runbooks/phase1_baseline.py` brings the new
+machine in. (For one that was installed anew, phase 1 does both by itself.)
+
+Needs: the API; --remove also the host, if it is in the inventory.
+May destroy: nothing. Volumes stay where they are; a node that carries them is refused.
+Way back: python runbooks/phase1_baseline.py, as long as the host has its role.
+Cut off in the middle: run it again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from functools import partial
+
+from dockyard.cli import guarded, parser, walk
+from dockyard.report import Report
+from dockyard.runbook import Converge, Gate, Options, Step
+from dockyard.topology import Role, Topology
+from runbooks.k3s_upgrade import ALL, ON, require_k3s
+from tasks import k3s
+from tasks.k3s import upkeep
+
+
+def main() -> int:
+    """Read the command line, take the node out, and return the exit code."""
+    options = parser(__doc__)
+    which = options.add_mutually_exclusive_group(required=True)
+    which.add_argument("--remove", metavar="NODE", help="drain it, forget it, stop K3s there")
+    which.add_argument("--replace", metavar="NODE", help="forget it: its machine is gone or new")
+    options.add_argument("--dry-run", action="store_true", help="show what would be done first, change nothing")
+    options.add_argument("--yes", action="store_true", help="do not ask before changes")
+    arguments = options.parse_args()
+    return guarded(arguments, lambda report: _run(arguments, report))
+
+
+def _run(arguments: argparse.Namespace, report: Report) -> int:
+    def steps_of(topology: Topology) -> list[Step]:
+        require_k3s(topology)
+        return removing(topology, arguments.remove) if arguments.remove else replacing(arguments.replace)
+
+    options = Options(dry_run=arguments.dry_run, yes=arguments.yes)
+    walk(arguments.inventory, lambda _: options, steps_of, report)
+    return 0
+
+
+def removing(topology: Topology, node: str) -> list[Step]:
+    """The steps that take out ``node``, and stop K3s on the host of that name if there is one."""
+    server = (Role.K3S_SERVER,)
+    stop = Converge(f"Stop K3s on {node}", partial(upkeep.plan_stop, host=node), [k3s.K3S], on=ON)
+    return [
+        Gate(f"{node} can be spared", partial(upkeep.check_leaving, node=node), [k3s.NODES], on=server),
+        Converge(f"Drain {node}", partial(upkeep.plan_drain, host=node, leaving=True), ALL, on=ON),
+        *([stop] if node in topology.hosts else []),
+        Converge(f"Forget {node}", partial(upkeep.plan_leave, node=node), [k3s.NODES], on=server),
+    ]
+
+
+def replacing(node: str) -> list[Step]:
+    """The steps that forget ``node``."""
+    leave = partial(upkeep.plan_leave, node=node, unless_ready=True)
+    return [Converge(f"Forget {node}, if it is not ready", leave, [k3s.NODES], on=(Role.K3S_SERVER,))]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

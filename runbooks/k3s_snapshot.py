@@ -1,0 +1,76 @@
+"""Snapshots of K3s' control plane: its SQLite datastore together with the certificates and the token that belong to it.
+
+Without options one is taken, on the control plane's own host (/var/lib/dockyard/k3s-snapshots): the control plane
+stands still for some seconds, pods go on. Copy them to another host: they hold every secret of the cluster.
+
+--restore NAME puts the control plane back to one; what it is now is moved aside, not removed. Workers whose token is
+another one get that of the snapshot. On a new host: run phase1_baseline.py, copy the snapshot there, then this.
+
+Needs: ssh to the nodes; --restore also --destroy with the folder that is replaced, HOST:/var/lib/rancher/k3s/server.
+May destroy: with --restore, what the cluster learnt since the snapshot. No data of applications.
+Way back: --restore of what was moved aside (before-...).
+Cut off in the middle: run it again; the control plane is started again in any case.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from functools import partial
+
+from dockyard import cli
+from dockyard.evidence import this_run
+from dockyard.report import Report
+from dockyard.runbook import Converge, Step, Wait
+from dockyard.topology import Role
+from runbooks.k3s_upgrade import ON, SEES
+from tasks import k3s
+from tasks.k3s import places, upkeep
+
+
+def main() -> int:
+    """Read the command line, take or restore, and return the exit code."""
+    options = cli.parser(__doc__)
+    cli.add_step_options(options)
+    options.add_argument("--restore", metavar="NAME", help="put the control plane back to this snapshot")
+    arguments = options.parse_args()
+    run = this_run()
+    steps = restoring(arguments.restore, run) if arguments.restore else taking(run)
+    return cli.guarded(arguments, lambda report: _run(arguments, steps, run, report))
+
+
+def _run(arguments: argparse.Namespace, steps: list[Step], run: str, report: Report) -> int:
+    seen = cli.run_steps(arguments, steps, report)
+    if seen and not arguments.dry_run and not arguments.restore:
+        report.note(f"The snapshot is {places.SNAPSHOTS}/{run} on the control plane. Keep a copy on another host.")
+    return 0
+
+
+def taking(run: str) -> list[Step]:
+    """The steps of a snapshot called ``run``."""
+    return [
+        Converge(
+            "Copy datastore, certificates and token", partial(upkeep.plan_snapshot, name=run), [k3s.K3S], on=ON[:1]
+        ),
+        Wait("The API answers again", k3s.check_api, [k3s.NODES], timeout_s=300, on=(Role.K3S_SERVER,)),
+    ]
+
+
+def restoring(name: str, run: str) -> list[Step]:
+    """The steps back to the snapshot ``name``."""
+    return [
+        Converge("Put the control plane back", partial(upkeep.plan_restore, name=name, run=run), [k3s.K3S], on=ON[:1]),
+        Wait("The API answers", k3s.check_api, [k3s.NODES], timeout_s=300, on=(Role.K3S_SERVER,)),
+        Converge(
+            "Bring its token to the workers",
+            partial(k3s.plan_token, restart=True),
+            [k3s.K3S, k3s.TOKEN],
+            on=ON,
+            together=True,
+        ),
+        Wait("Every node is ready", k3s.check_joined, SEES, timeout_s=300, on=ON),
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+"""A new token for K3s: made on the control plane by K3s itself, brought to the workers, proven by their start.
+
+Needs: a healthy K3s (python runbooks/health.py).
+May destroy: nothing. Snapshots that were taken before hold the old token beside their datastore, which needs it.
+Way back: none is needed; the old token lets nobody in any more.
+Cut off in the middle: run it again. It first brings the token that was made to who lacks it, then makes another one
+only if it was not cut off. Every whole run makes a new token: a second run does not find "nothing to do".
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from functools import partial
+
+from dockyard.cli import guarded, parser, walk
+from dockyard.evidence import this_run
+from dockyard.report import Report
+from dockyard.runbook import Converge, Gate, Options, Step, Wait
+from dockyard.topology import Role, Topology
+from runbooks.k3s_upgrade import ON, SEES, require_k3s
+from tasks import k3s
+from tasks.k3s import upkeep
+
+
+def main() -> int:
+    """Read the command line, rotate, and return the exit code."""
+    options = parser(__doc__)
+    options.add_argument("--dry-run", action="store_true", help="show what would be done first, change nothing")
+    options.add_argument("--yes", action="store_true", help="do not ask before changes")
+    arguments = options.parse_args()
+    return guarded(arguments, lambda report: _rotate(arguments, report))
+
+
+def _rotate(arguments: argparse.Namespace, report: Report) -> int:
+    def steps_of(topology: Topology) -> list[Step]:
+        require_k3s(topology)
+        return steps(this_run())
+
+    options = Options(dry_run=arguments.dry_run, yes=arguments.yes)
+    walk(arguments.inventory, lambda _: options, steps_of, report)
+    return 0
+
+
+def steps(run: str) -> list[Step]:
+    """The steps of the rotation ``run``."""
+    return [
+        Gate("Every node is ready", k3s.check_joined, SEES, on=ON),
+        Converge(
+            "Take a snapshot with the old token", partial(upkeep.plan_snapshot, name=f"before-token-{run}"), SEES, on=ON
+        ),
+        Wait("The API answers", k3s.check_api, [k3s.NODES], timeout_s=300, on=(Role.K3S_SERVER,)),
+        Converge("Make a new token", upkeep.plan_rotate, [k3s.K3S], on=ON),
+        Wait("The API answers with it", k3s.check_api, [k3s.NODES], timeout_s=300, on=(Role.K3S_SERVER,)),
+        Converge(
+            "Bring it to the workers, and start them with it",
+            partial(k3s.plan_token, restart=True),
+            [k3s.K3S, k3s.TOKEN],
+            on=ON,
+            together=True,
+        ),
+        Wait("Every node is ready with it", k3s.check_joined, SEES, timeout_s=300, on=ON),
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

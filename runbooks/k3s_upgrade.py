@@ -1,0 +1,94 @@
+"""Bring K3s to the release that the inventory names: the control plane first, then the workers, one by one.
+
+The release is brought to all nodes and verified before anything changes; a snapshot of the control plane is taken.
+Each worker is drained, upgraded, waited for and opened again, and the next one waits until every pod is ready.
+Pods without a volume go elsewhere meanwhile; the one that carries the data is away while its node is drained.
+
+Needs: a healthy K3s (python runbooks/health.py); cluster.k3s.version changed by one minor release at the most.
+May destroy: nothing.
+Way back: the older release stays on each node. K3s cannot read the datastore of a newer minor release, so back is
+only: cluster.k3s.version as before, and k3s_snapshot.py --restore with the snapshot that was taken here.
+Cut off in the middle: run it again. A node that is still drained is opened then.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from dockyard.cli import guarded, parser, walk
+from dockyard.errors import UsageError
+from dockyard.evidence import this_run
+from dockyard.observe import Domain
+from dockyard.report import Report
+from dockyard.runbook import Converge, Gate, Options, Step, Wait
+from dockyard.topology import Role, Topology
+from tasks import k3s
+from tasks.k3s import upkeep
+
+ON = (Role.K3S_SERVER, Role.K3S_WORKER)
+SEES: list[Domain[Any]] = [k3s.K3S, k3s.NODES]
+ALL: list[Domain[Any]] = [*SEES, k3s.OBJECTS]
+
+
+def main() -> int:
+    """Read the command line, upgrade, and return the exit code."""
+    options = parser(__doc__)
+    options.add_argument("--dry-run", action="store_true", help="show what would be done first, change nothing")
+    options.add_argument("--yes", action="store_true", help="do not ask before changes")
+    arguments = options.parse_args()
+    return guarded(arguments, lambda report: _upgrade(arguments, report))
+
+
+def _upgrade(arguments: argparse.Namespace, report: Report) -> int:
+    options = Options(dry_run=arguments.dry_run, yes=arguments.yes)
+    walk(arguments.inventory, lambda _: options, steps_of, report)
+    return 0
+
+
+def steps_of(topology: Topology) -> list[Step]:
+    """The steps for this cluster; raises UsageError when it has no K3s."""
+    require_k3s(topology)
+    server = next(host.name for host in topology.with_role(Role.K3S_SERVER))
+    others = [host.name for host in topology.with_role(Role.K3S_WORKER) if host.name != server]
+    return steps(server, others, this_run())
+
+
+def require_k3s(topology: Topology) -> None:
+    """Raise UsageError when the inventory has no K3s."""
+    if topology.cluster.k3s is None:
+        raise UsageError("the inventory has no cluster.k3s", advice="See docs/k3s.md.")
+
+
+def steps(server: str, others: Sequence[str], run: str) -> list[Step]:
+    """The steps for a control plane and its workers, in this order."""
+    return [
+        Gate("Every node is ready, and the step is not too large", upkeep.check_upgrade, SEES, on=ON),
+        Converge("Bring the release to every node, verified", upkeep.plan_fetch, [k3s.K3S], on=ON),
+        Converge("Take a snapshot of the control plane", partial(_before, server=server, run=run), SEES, on=ON),
+        Converge(f"Upgrade {server}, the control plane", partial(upkeep.plan_upgrade, host=server), SEES, on=ON),
+        Wait(f"{server} is back", partial(upkeep.check_upgraded, host=server), SEES, timeout_s=600, on=ON),
+        *(step for host in others for step in _worker(host)),
+    ]
+
+
+def _before(topology: Topology, observed: Any, *, server: str, run: str) -> Any:
+    behind = upkeep.is_behind(topology, observed, server)
+    return upkeep.plan_snapshot(topology, observed, name=f"before-upgrade-{run}") if behind else {}
+
+
+def _worker(host: str) -> list[Step]:
+    return [
+        Converge(f"Drain {host}", partial(upkeep.plan_drain, host=host), ALL, on=ON),
+        Converge(f"Upgrade {host}", partial(upkeep.plan_upgrade, host=host), SEES, on=ON),
+        Wait(f"{host} is back", partial(upkeep.check_upgraded, host=host), SEES, timeout_s=600, on=ON),
+        Converge(f"Open {host} again", partial(upkeep.plan_uncordon, host=host), SEES, on=ON),
+        Wait("Every pod is ready", upkeep.check_pods, [k3s.OBJECTS], timeout_s=900, on=(Role.K3S_SERVER,)),
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,271 @@
+"""From installed hosts to a cluster: the control plane, the token's way to the workers, the workers, their marks.
+
+In this order: `plan_server`, `check_api`, `plan_token`, `plan_workers`, `check_joined`, `plan_marks`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Sequence
+
+from dockyard.change import Change, Plan, Run, WriteFile, filled
+from dockyard.errors import StepFailed
+from dockyard.files import FileState
+from dockyard.findings import Cause, Finding
+from dockyard.observe import Domain, Observed
+from dockyard.remote import Command, Outputs
+from dockyard.secret import Secret
+from dockyard.topology import Host, Role, Topology
+from dockyard.unseen import unseen
+from tasks.k3s import places
+from tasks.k3s.api import KUBECTL, NODES, Api, is_server
+from tasks.k3s.config import is_up, server_of, start
+from tasks.k3s.config import restart as start_anew
+from tasks.k3s.facts import K3S, is_node
+from tasks.k3s.nodes import Effect, Node, Truth
+
+
+def _ask_token(_topology: Topology, _host: Host) -> Sequence[Command]:
+    path = places.SERVER_TOKEN
+    return [Command("k3s token", ("sh", "-c", f"[ ! -s {path} ] || cat {path}"))]
+
+
+def _read_token(_topology: Topology, _host: Host, outputs: Outputs) -> Secret:
+    return Secret(outputs.text("k3s token"))
+
+
+TOKEN = Domain("k3s token", _ask_token, _read_token, is_server)
+"""The token itself; asked for only while it is copied to a worker."""
+
+
+def workers(topology: Topology) -> list[Host]:
+    """The hosts that are nodes but not the control plane."""
+    return [host for host in topology.hosts.values() if is_node(topology, host) and not is_server(topology, host)]
+
+
+def plan_server(topology: Topology, observed: Observed) -> Plan:
+    """Start the control plane, now and at boot. It makes its datastore, its certificates and its token itself."""
+    if topology.cluster.k3s is None:
+        return {}
+    server = server_of(topology).name
+    state = observed.of(K3S, server)
+    return filled({server: start(state.unit)})
+
+
+def plan_token(topology: Topology, observed: Observed, *, restart: bool = False) -> Plan:
+    """Bring the token to the workers that have none or another one; it travels over ssh and is shown nowhere.
+
+    With ``restart`` a worker that runs is started anew, so that it proves the token; its pods go on meanwhile.
+
+    Raises:
+        StepFailed: the control plane has none yet.
+    """
+    lacking = [host.name for host in workers(topology) if _lacks_token(topology, observed, host.name)]
+    if not lacking:
+        return {}
+    server = server_of(topology).name
+    token = observed.of(TOKEN, server)
+    if not token and observed.of(K3S, server).unit.is_active:
+        raise StepFailed(
+            f"{server} runs K3s and has no token in {places.SERVER_TOKEN}",
+            advice=f"It makes one when it starts. On {server}: journalctl -u {places.SERVER} -n 50",
+        )
+    return {host: [_write_token(token), *_anew(observed, host, restart=restart)] for host in lacking}
+
+
+def _lacks_token(topology: Topology, observed: Observed, host: str) -> bool:
+    mine = observed.of(K3S, host).token
+    made = observed.of(K3S, server_of(topology).name).server_token
+    return made is None or mine is None or not mine.private or mine.fingerprint != made.fingerprint
+
+
+def _write_token(token: Secret) -> Change:
+    seen = FileState(path=places.TOKEN)
+    return WriteFile(path=places.TOKEN, content=token, seen=seen, mode=0o600, provisional=not token)
+
+
+def _anew(observed: Observed, host: str, *, restart: bool) -> list[Change]:
+    state = observed.of(K3S, host).unit
+    return [start_anew(state)] if restart and is_up(state) else []
+
+
+def plan_forget(topology: Topology, observed: Observed) -> Plan:
+    """Forget the node of a worker that was installed anew: it has no token, and the API knows another one by its name.
+
+    K3s refuses a node whose own password (/etc/rancher/node/password) is another one than it had (docs.k3s.io, "Node
+    Registration"). A node that is ready is left alone: somebody runs under that name.
+    """
+    if topology.cluster.k3s is None:
+        return {}
+    server = server_of(topology).name
+    nodes = observed.of(NODES, server).nodes.nodes
+    fresh = [host.name for host in workers(topology) if observed.of(K3S, host.name).token is None]
+    gone = [name for name in fresh if name in nodes and nodes[name].ready is not Truth.TRUE]
+    return filled({server: [forget(name) for name in gone]})
+
+
+def forget(node: str) -> Change:
+    """Take a node out of the cluster; its labels and its password go with it."""
+    return Run(title=f"forget the node {node}", argv=(*KUBECTL, "delete", "node", node))
+
+
+def plan_workers(topology: Topology, observed: Observed) -> Plan:
+    """Start the workers, now and at boot."""
+    states = {host.name: observed.seen(K3S).get(host.name) for host in workers(topology)}
+    return filled({host: start(state.unit) for host, state in states.items() if state})
+
+
+def check_api(_topology: Topology, observed: Observed) -> list[Finding]:
+    """The API answers on the control plane itself."""
+    found = unseen(observed, NODES, Cause.K3S)
+    for host, api in observed.seen(NODES).items():
+        if not api.answers:
+            fault = "the API of K3s does not answer: nothing can be started, moved or changed, running pods go on"
+            advice = f"On {host}: systemctl status {places.SERVER}; journalctl -u {places.SERVER} -n 50"
+            found.append(finding(host, fault, api.said, advice))
+    return found
+
+
+def check_joined(topology: Topology, observed: Observed) -> list[Finding]:
+    """The API answers, every node of the inventory has joined from the mesh and is ready, and nobody else is there.
+
+    Of a host that cannot be looked at nothing is said here: that it is away is said already, and explains the rest.
+    """
+    found = check_api(topology, observed)
+    for api in observed.seen(NODES).values():
+        found += _not_joined(topology, api, observed.unseen(K3S)) if api.answers else []
+    return found
+
+
+def _not_joined(topology: Topology, api: Api, away: Container[str]) -> Iterator[Finding]:
+    wanted = {host.name: host for host in topology.hosts.values() if is_node(topology, host)}
+    for name, host in wanted.items():
+        if name in away:
+            continue
+        node = api.nodes.nodes.get(name)
+        unit_name = places.SERVER if is_server(topology, host) else places.AGENT
+        advice = f"On {name}: systemctl status {unit_name}; journalctl -u {unit_name} -n 50"
+        if node is None:
+            yield finding(name, "has not joined K3s", f"nodes: {', '.join(api.nodes.nodes) or 'none'}", advice)
+        elif node.ready is not Truth.TRUE:
+            yield finding(name, "is not ready as a node of K3s", _why_not(node), advice)
+        elif node.internal_ip != str(host.wireguard.address):
+            evidence = f"{node.internal_ip} instead of {host.wireguard.address}"
+            yield finding(name, "joined K3s with an address outside the mesh", evidence, advice)
+    for name in api.nodes.nodes.keys() - wanted.keys():
+        advice = f"If it does not belong there: python runbooks/k3s_node.py --remove {name}"
+        yield finding(server_of(topology).name, f"{name} is a node of K3s and must not be", "not in its roles", advice)
+
+
+def _why_not(node: Node) -> str:
+    ready = node.conditions.get("Ready")
+    return f"{ready.status}, {ready.reason}: {ready.message}" if ready else "no condition Ready"
+
+
+def carrier(topology: Topology, api: Api) -> str:
+    """The node that carries the volumes: the one with the label, before there is one `home_of`.
+
+    Raises:
+        StepFailed: two nodes have the label, so that a pod could start on either.
+    """
+    labelled = [name for name, node in api.nodes.nodes.items() if node.labels.get(places.STORAGE_LABEL) == places.HERE]
+    if len(labelled) > 1:
+        raise StepFailed(
+            f"{' and '.join(labelled)} both have the label {places.STORAGE_LABEL}={places.HERE}",
+            advice="A pod could write on either. Find out which one holds the data, and take it from the other: "
+            f"k3s kubectl label node NAME {places.STORAGE_LABEL}-",
+        )
+    return next(iter(labelled), home_of(topology))
+
+
+def home_of(topology: Topology) -> str:
+    """Where the volumes are at first: the host with the role opencloud, else drbd-primary, else any worker."""
+    for role in (Role.OPENCLOUD, Role.DRBD_PRIMARY, Role.K3S_WORKER):
+        for host in topology.with_role(role):
+            if Role.K3S_WORKER in host.roles:
+                return host.name
+    return ""
+
+
+def plan_marks(topology: Topology, observed: Observed) -> Plan:
+    """Label the node that carries the volumes, once, and keep every other worker free of pods.
+
+    The label is set here only while nobody has it: later it moves with `plan_move` and in no other way.
+
+    Raises:
+        StepFailed: see `carrier`.
+    """
+    if topology.cluster.k3s is None:
+        return {}
+    server = server_of(topology).name
+    api = observed.of(NODES, server)
+    home = carrier(topology, api)
+    return filled({server: [change for host in workers(topology) for change in _marks(api, host.name, home)]})
+
+
+def _marks(api: Api, host: str, home: str) -> list[Change]:
+    node = api.nodes.nodes.get(host)
+    if node is None:
+        return []
+    label = [] if host != home or places.STORAGE_LABEL in node.labels else [set_label(host)]
+    standby = any(taint.key == places.STANDBY_TAINT for taint in node.taints)
+    if host == home:
+        return [*label, *([lift_taint(host)] if standby else [])]
+    return [] if standby else [set_taint(host)]
+
+
+def is_standby(node: Node) -> bool:
+    """Whether pods are kept away from a worker that does not carry the volumes."""
+    return any(taint.key == places.STANDBY_TAINT and taint.effect is Effect.NO_SCHEDULE for taint in node.taints)
+
+
+def set_label(host: str) -> Change:
+    """Let the volumes be on ``host``."""
+    argv = (*KUBECTL, "label", "--overwrite", "node", host, f"{places.STORAGE_LABEL}={places.HERE}")
+    return Run(title=f"label {host}: the volumes are there", argv=argv)
+
+
+def drop_label(host: str) -> Change:
+    """Let the volumes not be on ``host`` any more."""
+    return Run(
+        title=f"take the label of the volumes from {host}",
+        argv=(*KUBECTL, "label", "node", host, f"{places.STORAGE_LABEL}-"),
+    )
+
+
+def set_taint(host: str) -> Change:
+    """Keep pods away from a worker."""
+    argv = (*KUBECTL, "taint", "--overwrite", "node", host, f"{places.STANDBY_TAINT}=true:{Effect.NO_SCHEDULE}")
+    return Run(title=f"keep pods away from {host}, which does not carry the volumes", argv=argv)
+
+
+def lift_taint(host: str) -> Change:
+    """Let pods come to a worker."""
+    argv = (*KUBECTL, "taint", "node", host, f"{places.STANDBY_TAINT}-")
+    return Run(title=f"let pods come to {host}", argv=argv)
+
+
+def plan_move(topology: Topology, observed: Observed, *, to: str) -> Plan:
+    """Let the volumes be on ``to``: for a failover, once the storage is mounted there and on no other host.
+
+    The label is taken from everybody else before ``to`` gets it: for a moment nobody has it, never two.
+    Pods that run elsewhere are not stopped by this: drain their node first, or know that it is dead.
+    """
+    server = server_of(topology).name
+    nodes = observed.of(NODES, server).nodes.nodes
+    changes: list[Change] = []
+    for host in workers(topology):
+        node = nodes.get(host.name)
+        if node and host.name != to:
+            changes += [drop_label(host.name)] if places.STORAGE_LABEL in node.labels else []
+            changes += [] if is_standby(node) else [set_taint(host.name)]
+    node = nodes.get(to)
+    if node is None:
+        raise StepFailed(f"{to} is no node of K3s", advice=f"The nodes are: {', '.join(nodes) or 'none'}")
+    changes += [] if node.labels.get(places.STORAGE_LABEL) == places.HERE else [set_label(to)]
+    changes += [lift_taint(to)] if is_standby(node) else []
+    return filled({server: changes})
+
+
+def finding(host: str, fault: str, evidence: str, advice: str) -> Finding:
+    """A finding about K3s."""
+    return Finding(cause=Cause.K3S, host=host, fault=fault, evidence=evidence, advice=advice)

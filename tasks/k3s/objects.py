@@ -1,0 +1,77 @@
+"""Manifests: what is wanted, compared with what the API has, and applied where something differs.
+
+The API fills in defaults and adds fields of its own, so what is wanted only has to be contained in what is there. That
+way a change by hand is seen, too, and a second run applies nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from itertools import zip_longest
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from dockyard.change import Change, Plan, Run, filled
+from dockyard.observe import Observed
+from dockyard.topology import Topology
+from tasks.k3s.api import KUBECTL, NODES, OBJECTS, Objects
+from tasks.k3s.config import server_of
+from tasks.k3s.join import carrier
+
+Manifests = Callable[[Topology, str], Mapping[str, str]]
+"""From the cluster and the name of the volumes' carrier to YAML by name."""
+
+_SHOWN = 3
+
+
+def plan_apply(topology: Topology, observed: Observed, *, manifests: Manifests) -> Plan:
+    """Apply the manifests that are not contained in what the API has."""
+    if topology.cluster.k3s is None:
+        return {}
+    server = server_of(topology).name
+    live = observed.of(OBJECTS, server)
+    wanted = manifests(topology, carrier(topology, observed.of(NODES, server)))
+    return filled({server: [change for name, text in wanted.items() for change in _apply(name, text, live)]})
+
+
+def _apply(name: str, text: str, live: Objects) -> list[Change]:
+    found = drift(text, live)
+    if not found:
+        return []
+    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    title = f"apply {name}: {'; '.join(found[:_SHOWN])}{more}"
+    return [Run(title=title, argv=(*KUBECTL, "apply", "-f", "-"), stdin=text.encode(), timeout_s=120)]
+
+
+def drift(text: str, live: Objects) -> list[str]:
+    """What of a manifest is not there, or there in another way, a line each."""
+    found: list[str] = []
+    for wanted in documents(text):
+        meta = wanted["metadata"]
+        there = live.live.get((wanted["kind"], meta.get("namespace", ""), meta["name"]))
+        name = f"{wanted['kind']} {meta['name']}"
+        found += [f"{name} is not there"] if there is None else [f"{name}: {one}" for one in differences(wanted, there)]
+    return found
+
+
+def documents(text: str) -> list[dict[str, Any]]:
+    """The objects of a manifest in YAML."""
+    return [document for document in YAML(typ="safe").load_all(text) if document]
+
+
+def differences(wanted: object, there: object, path: str = "") -> Iterator[str]:
+    """Where ``wanted`` is not contained in ``there``: lists must have the same length, mappings may have more."""
+    if isinstance(wanted, Mapping) and isinstance(there, Mapping):
+        for key, value in wanted.items():
+            yield from differences(value, there.get(key), f"{path}.{key}".lstrip("."))
+    elif isinstance(wanted, list) and isinstance(there, list):
+        for at, (mine, theirs) in enumerate(zip_longest(wanted, there)):
+            yield from differences(mine, theirs, f"{path}[{at}]")
+    elif wanted != there:
+        yield f"{path} is {_short(there)} instead of {_short(wanted)}"
+
+
+def _short(value: object) -> str:
+    text = "absent" if value is None else str(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -1,0 +1,61 @@
+"""Where K3s lies on a host, and what its parts are called in the cluster."""
+
+from __future__ import annotations
+
+BINARY = "/usr/local/bin/k3s"
+"""A link to the file of one release; an upgrade moves it."""
+
+CONFIG = "/etc/rancher/k3s/config.yaml"
+TOKEN = "/etc/rancher/k3s/token"
+"""The token by which a worker joins, for root alone."""
+
+STALE = "/run/dockyard-k3s-stale"
+"""There from the move of the link until the next start."""
+
+DATA = "/var/lib/rancher/k3s"
+SERVER_TOKEN = f"{DATA}/server/token"
+"""The token as K3s itself made it, with the hash of its certificate authority (docs.k3s.io/cli/token)."""
+
+GUARD = "/etc/dockyard/k3s.nft"
+MANIFESTS = "/etc/dockyard/k3s"
+SNAPSHOTS = "/var/lib/dockyard/k3s-snapshots"
+"""Of the control plane: datastore, certificates and token, each in a folder of its own, on the same host."""
+
+RESTORED = f"{DATA}/server/dockyard-restored"
+
+SERVER = "k3s.service"
+AGENT = "k3s-agent.service"
+
+API_PORT = 6443
+KUBELET_PORT = 10250
+VXLAN_PORT = 8472
+"""docs.k3s.io/installation/requirements, "Inbound Rules"; VXLAN's is the kernel's own for flannel."""
+
+MANAGED = {"app.kubernetes.io/managed-by": "dockyard"}
+"""On every object of ours."""
+
+STORAGE_LABEL = "dockyard.io/storage"
+HERE = "here"
+"""The node that has this label carries the volumes. Only a runbook moves it: no node may give it to itself."""
+
+STANDBY_TAINT = "dockyard.io/standby"
+"""Keeps pods away from a worker that does not carry the volumes."""
+
+STORAGE_CLASS = "dockyard-volumes"
+MARKER = ".dockyard-volume"
+"""A file in each volume with its name: an empty folder in its place is never taken for it."""
+
+
+def stored(digest: str) -> str:
+    """The file of one release. Older ones stay, so that a way back needs no download."""
+    return f"/usr/local/lib/dockyard/k3s-{digest[:16]}"
+
+
+def unit_file(name: str) -> str:
+    """The file of a unit."""
+    return f"/etc/systemd/system/{name}"
+
+
+def manifest(name: str) -> str:
+    """A manifest as it was applied last, on the server."""
+    return f"{MANIFESTS}/{name}.yaml"

@@ -1,0 +1,108 @@
+"""How our pods are, out of the objects that the API has: where each runs, and why one does not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from msgspec import Struct, field
+
+from dockyard.parsing import Printed
+from dockyard.typed_json import typed
+from tasks.k3s.api import Objects
+
+
+class _Waiting(Struct):
+    reason: str = ""
+    message: str = ""
+
+
+class _Terminated(Struct, rename="camel"):
+    exit_code: int
+    reason: str = ""
+    message: str = ""
+
+
+class _State(Struct):
+    waiting: _Waiting | None = None
+    terminated: _Terminated | None = None
+
+
+class _Container(Struct, rename="camel"):
+    name: str
+    ready: bool = False
+    restart_count: int = 0
+    state: _State = field(default_factory=_State)
+    last_state: _State = field(default_factory=_State)
+
+
+class _Condition(Struct):
+    type: str
+    status: str
+    reason: str = ""
+    message: str = ""
+
+
+class _Status(Struct, rename="camel"):
+    phase: str
+    conditions: list[_Condition] = field(default_factory=list)
+    init_container_statuses: list[_Container] = field(default_factory=list)
+    container_statuses: list[_Container] = field(default_factory=list)
+
+
+class _Spec(Struct, rename="camel"):
+    node_name: str = ""
+
+
+class _Meta(Struct, rename="camel"):
+    name: str
+    namespace: str
+    deletion_timestamp: str = ""
+
+
+class _Pod(Struct):
+    metadata: _Meta
+    spec: _Spec
+    status: _Status
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pod:
+    """One pod. ``node`` is "" before it was put on one; ``reason`` says why it is not ready, in its own words."""
+
+    namespace: str
+    name: str
+    node: str
+    ready: bool
+    leaving: bool
+    reason: str
+
+
+def pods(live: Objects) -> list[Pod]:
+    """Our pods; raises ParseError for one that is not understood."""
+    return [_pod(found) for found in live.of_kind("Pod")]
+
+
+def _pod(found: Mapping[str, Any]) -> Pod:
+    seen = typed(Printed("kubectl get pods -o json", ""), found, _Pod)
+    return Pod(
+        namespace=seen.metadata.namespace,
+        name=seen.metadata.name,
+        node=seen.spec.node_name,
+        ready=any(one.type == "Ready" and one.status == "True" for one in seen.status.conditions),
+        leaving=bool(seen.metadata.deletion_timestamp),
+        reason="; ".join(_reasons(seen.status)) or seen.status.phase,
+    )
+
+
+def _reasons(status: _Status) -> Iterator[str]:
+    for one in (*status.init_container_statuses, *status.container_statuses):
+        ended = one.last_state.terminated or one.state.terminated
+        if ended and ended.exit_code:
+            yield f"{one.name}: {ended.message.strip() or ended.reason} (exit code {ended.exit_code})"
+        elif one.state.waiting and one.state.waiting.reason not in {"", "PodInitializing"}:
+            yield f"{one.name}: {' '.join(filter(None, (one.state.waiting.reason, one.state.waiting.message)))}"
+    for condition in status.conditions:
+        if condition.type == "PodScheduled" and condition.status != "True":
+            yield f"{condition.reason}: {condition.message}"

@@ -1,0 +1,300 @@
+"""K3s on the lab's machines, by the scripts that a person types. With the stand-in, or a real binary (`lab up --k3s`).
+
+What needs the stand-in (it serves the folder of a volume, and it can be made in another version) says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab import Lab, Machine
+from lab.k3s import standin
+from tests.lab.conftest import HOSTS, Memory, Ran, Runbooks, replace_in, wait_until_healthy
+
+NODES = {"dock-load": "10.20.0.4", "dock-prod": "10.20.0.2", "dock-mirror": "10.20.0.3"}
+URL = "https://opencloud.dock.internal"
+VOLUME = "/srv/k3s/opencloud"
+MARKER = f"{VOLUME}/.dockyard-volume"
+KUBECTL = "k3s kubectl"
+TOKEN = "/var/lib/rancher/k3s/server/token"
+PODS = f"{KUBECTL} get pods --namespace opencloud -o json"
+
+
+@pytest.fixture(scope="session")
+def runbooks(everything: Runbooks) -> Runbooks:
+    return everything
+
+
+
+def objects(lab: Lab, what: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(lab["dock-load"].succeed(f"{KUBECTL} get {what} -o json", sudo=True))[
+        "items"
+    ]
+    return found
+
+
+def the_pod(lab: Lab) -> dict[str, Any]:
+    (pod,) = objects(lab, "pods --namespace opencloud")
+    return pod
+
+
+def fetched(machine: Machine, path: str = "/status.php") -> str:
+    return machine.wait_until_succeeds(f"curl --silent --fail --insecure --max-time 5 {URL}{path}", timeout_s=60)
+
+
+def begin_again(lab: Lab) -> None:
+    """Let the pod end; the cluster makes another one."""
+    name = the_pod(lab)["metadata"]["name"]
+    lab["dock-load"].succeed(f"{KUBECTL} delete pod --namespace opencloud --wait=false {name}", sudo=True)
+    lab["dock-load"].wait_until_succeeds(f"! {PODS} | grep -F {name}", sudo=True, timeout_s=90)
+
+
+def named(ran: Ran, host: str, *words: str) -> None:
+    """Some finding about ``host`` has all these words."""
+    findings = [one for step in ran.document["steps"] for one in step["findings"]]
+    texts = [f"{one['fault']} {one['evidence']}" for one in findings if one["host"] == host]
+    assert any(all(word in text for word in words) for text in texts), str(ran)
+
+
+def test_nodes_joined_through_the_mesh_and_nobody_else(meshed: Lab) -> None:
+    nodes = {node["metadata"]["name"]: node for node in objects(meshed, "nodes")}
+    assert set(nodes) == set(NODES)
+    for name, node in nodes.items():
+        addresses = {one["type"]: one["address"] for one in node["status"]["addresses"]}
+        assert addresses["InternalIP"] == NODES[name]
+    taints = {name: {one["key"] for one in node["spec"].get("taints", ())} for name, node in nodes.items()}
+    assert "dockyard.io/standby" in taints["dock-mirror"]
+    assert "dockyard.io/standby" not in taints["dock-prod"]
+    assert nodes["dock-prod"]["metadata"]["labels"]["dockyard.io/storage"] == "here"
+    for host in set(HOSTS) - set(NODES):
+        meshed[host].fail("test -e /etc/rancher || test -e /usr/local/bin/k3s")
+
+
+def test_api_and_kubelet_answer_in_the_mesh_only(meshed: Lab) -> None:
+    for host, address in NODES.items():
+        ports = "( sport = :6443 or sport = :10250 )"
+        shown = meshed[host].succeed(f"ss -H -l -n -t '{ports}'", sudo=True)
+        listening = {line.split()[3].rpartition(":")[0].strip("[]") for line in shown.splitlines()}
+        assert listening <= {address, "127.0.0.1", "::1"}, shown
+        assert address in listening
+        meshed[host].succeed("nft list table inet dockyard_k3s | grep 8472", sudo=True)
+
+
+def test_the_token_is_in_files_for_root_and_nowhere_else(meshed: Lab, runbooks: Runbooks) -> None:
+    token = meshed["dock-load"].succeed(f"cat {TOKEN}", sudo=True).strip().rpartition(":")[2]
+    assert len(token) > 16
+    for host in ("dock-prod", "dock-mirror"):
+        assert meshed[host].succeed("stat -c %a:%U /etc/rancher/k3s/token", sudo=True) == "600:root\n"
+        assert token in meshed[host].succeed("cat /etc/rancher/k3s/token", sudo=True)
+    for host in NODES:
+        assert token not in meshed[host].succeed("ps -e -o args=", sudo=True)
+        assert token not in meshed[host].journal()
+    journals = list((runbooks.state / "dockyard" / "journal").glob("*.jsonl"))
+    assert journals
+    assert not any(token in path.read_text() for path in journals)
+
+
+def test_what_lies_in_the_volume_is_served_by_its_name_to_every_host(meshed: Lab) -> None:
+    meshed["dock-prod"].succeed(f"echo dear >{VOLUME}/data/letter", sudo=True)
+    for host in HOSTS:
+        assert "installed" in fetched(meshed[host])
+    assert fetched(meshed["dock-edge"], "/data/letter") == "dear\n"  # the stand-in serves the folder
+    assert the_pod(meshed)["spec"]["nodeName"] == "dock-prod"
+
+
+def test_an_empty_folder_is_never_taken_for_the_volume(meshed: Lab, runbooks: Runbooks) -> None:
+    prod = meshed["dock-prod"]
+    prod.succeed(f"mv {VOLUME} {VOLUME}.away && mkdir -m 2770 {VOLUME} && chgrp 1000 {VOLUME}", sudo=True)
+    try:
+        begin_again(meshed)
+        meshed["dock-load"].wait_until_succeeds(f"{PODS} | grep 'this is not the volume'", sudo=True, timeout_s=60)
+        health = runbooks.run("health", "--json")
+        named(health, "dock-prod", "the volume opencloud is not there", "nothing is mounted")
+        refused = runbooks.run("phase1_baseline", "--yes", "--only", "Make the volumes")
+        assert refused.exit_code == 1, str(refused)
+        assert "was made before, and is not on dock-prod" in refused.stdout
+        assert prod.succeed(f"ls -A {VOLUME}", sudo=True) == ""
+    finally:
+        prod.succeed(f"rmdir {VOLUME} && mv {VOLUME}.away {VOLUME}", sudo=True)
+    wait_until_healthy(runbooks)
+
+
+SCALE = (
+    f"{KUBECTL} get deployment opencloud --namespace opencloud -o json | "
+    f"""sed 's/"replicas": 1/"replicas": 0/' | {KUBECTL} apply -f -"""
+)
+FAULTS = {
+    "the agent is stopped": ("dock-mirror", "systemctl stop k3s-agent", "K3s does not run"),
+    "the agent does not start at boot": ("dock-mirror", "systemctl disable k3s-agent", "K3s does not run"),
+    "mirror lost its taint": (
+        "dock-mirror",
+        f"@{KUBECTL} taint node dock-mirror dockyard.io/standby-",
+        "takes pods, and must take none",
+    ),
+    "the label is gone": (
+        "dock-prod",
+        f"@{KUBECTL} label node dock-prod dockyard.io/storage-",
+        "does not have the label",
+    ),
+    "a token that all may read": ("dock-mirror", "chmod 644 /etc/rancher/k3s/token", "others than root may read"),
+    "another token": ("dock-mirror", "echo K10x::server:y >/etc/rancher/k3s/token", "has another token"),
+    "options changed by hand": (
+        "dock-prod",
+        "echo 'node-label: [a=b]' >>/etc/rancher/k3s/config.yaml",
+        "what K3s starts with is not as planned",
+    ),
+    "the deployment was scaled by hand": ("dock-load", f"@{SCALE}", "is not as planned in the cluster"),
+    "the control plane is stopped": ("dock-load", "systemctl stop k3s", "the API of K3s does not answer"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_single_fault_is_named_and_mended_by_the_next_run(meshed: Lab, runbooks: Runbooks, fault: str) -> None:
+    host, command, said = FAULTS[fault]
+    where = "dock-load" if command.startswith("@") else host
+    meshed[where].succeed(command.removeprefix("@"), sudo=True)
+    health = runbooks.run("health", "--json")
+    named(health, host, said)
+    changed = runbooks.succeed("phase1_baseline", "--yes", "--json", "--from", "Write K3s' options").changes
+    assert changed
+    wait_until_healthy(runbooks)
+    assert runbooks.succeed("phase1_baseline", "--yes", "--json").changes == {}
+
+
+def test_a_host_that_must_never_be_a_node_is_named(meshed: Lab, runbooks: Runbooks) -> None:
+    file = "/etc/rancher/k3s/config.yaml"
+    meshed["dock-edge"].succeed(f"install -D /dev/null {file}", sudo=True)
+    health = runbooks.run("health", "--json")
+    assert health.faults == ["dock-edge: has K3s and must never join it"], str(health)
+    meshed["dock-edge"].succeed("rm -r /etc/rancher", sudo=True)
+
+
+def test_a_damaged_nats_store_is_named_and_mended_by_what_the_manual_says(meshed: Lab, runbooks: Runbooks) -> None:
+    stream = f"{VOLUME}/data/nats/jetstream/stream/streams/KV"
+    meshed["dock-prod"].succeed(f"install -d -g 1000 -m 2770 {stream} && : >{stream}/meta.inf", sudo=True)
+    begin_again(meshed)
+    meshed["dock-load"].wait_until_succeeds(f"{PODS} | grep 'NATS store is damaged'", sudo=True, timeout_s=60)
+    named(runbooks.run("health", "--json"), "dock-prod", "is not ready", "the NATS store is damaged", "KV/meta.inf")
+    meshed["dock-prod"].succeed(f"mv {VOLUME}/data/nats {VOLUME}/data/nats.damaged", sudo=True)
+    wait_until_healthy(runbooks)
+
+
+@pytest.mark.drill
+def test_pods_go_on_without_the_control_plane(meshed: Lab, runbooks: Runbooks) -> None:
+    meshed["dock-load"].crash()
+    assert "installed" in fetched(meshed["dock-edge"])
+    health = runbooks.run("health", "--json")
+    assert health.exit_code == 3, str(health)
+    assert [fault for fault in health.faults if fault.startswith("dock-prod: K3s")] == []
+    named(health, "dock-load", "starts, moves and changes nothing; pods that run go on")
+    meshed["dock-prod"].succeed("systemctl restart --no-block k3s-agent", sudo=True)
+    assert "installed" in fetched(meshed["dock-edge"])
+    meshed["dock-load"].start()
+    wait_until_healthy(runbooks)
+
+
+@pytest.mark.drill
+def test_after_a_power_cut_a_worker_comes_back_with_its_pod_and_its_data(meshed: Lab, runbooks: Runbooks) -> None:
+    prod = meshed["dock-prod"]
+    prod.succeed(f"echo kept >{VOLUME}/data/kept && sync {VOLUME}/data/kept", sudo=True)
+    prod.crash()
+    meshed["dock-load"].wait_until_succeeds(
+        f"{KUBECTL} get nodes -o json | grep NodeStatusUnknown", sudo=True, timeout_s=90
+    )
+    assert {one["spec"].get("nodeName") for one in objects(meshed, "pods --namespace opencloud")} == {"dock-prod"}
+    prod.start()
+    assert fetched(meshed["dock-edge"], "/data/kept") == "kept\n"
+    wait_until_healthy(runbooks)
+
+
+@pytest.mark.drill
+def test_a_worker_that_is_installed_anew_is_brought_back_by_one_run(
+    meshed: Lab, runbooks: Runbooks, memory: Memory
+) -> None:
+    memory.built = ""
+    meshed["dock-mirror"].reset()
+    meshed["dock-load"].wait_until_succeeds(
+        f"{KUBECTL} get nodes -o json | grep NodeStatusUnknown", sudo=True, timeout_s=90
+    )
+    runbooks.succeed("phase1_baseline", "--yes")
+    assert {node["metadata"]["name"] for node in objects(meshed, "nodes")} == set(NODES)
+    wait_until_healthy(runbooks)
+
+
+def with_standin(version: str, folder: Path, inventory: Path) -> Path:
+    """An inventory that wants the stand-in in another version, with its checksum in it."""
+    program = folder / "k3s"
+    program.write_bytes(standin(version))
+    digest = hashlib.sha256(program.read_bytes()).hexdigest()
+    wanted = f'binary: {program}\n      version: {version}\n      sha256: {{amd64: "{digest}"}}'
+    replace_in(inventory / "defaults.yaml", "binary: $XDG_CACHE_HOME/dockyard/lab/k3s", wanted)
+    return inventory
+
+
+@pytest.mark.drill
+def test_an_upgrade_goes_node_by_node_and_back_is_refused(
+    meshed: Lab, runbooks: Runbooks, memory: Memory, inventory: Path, tmp_path: Path
+) -> None:
+    memory.built = ""
+    where = ("--inventory", str(with_standin("v1.34.1+standin", tmp_path, inventory)))
+    named(runbooks.run("health", "--json", *where), "dock-load", "runs another release")
+    meshed["dock-prod"].succeed(f"echo kept >{VOLUME}/data/kept", sudo=True)
+    ran = runbooks.succeed("k3s_upgrade", "--yes", *where)
+    order = [ran.stdout.index(f"Upgrade {host}") for host in ("dock-load", "dock-prod", "dock-mirror")]
+    assert order == sorted(order)
+    assert {node["status"]["nodeInfo"]["kubeletVersion"] for node in objects(meshed, "nodes")} == {"v1.34.1+standin"}
+    assert not any(node["spec"].get("unschedulable") for node in objects(meshed, "nodes"))
+    assert fetched(meshed["dock-edge"], "/data/kept") == "kept\n"
+    assert meshed["dock-load"].succeed("ls /var/lib/dockyard/k3s-snapshots", sudo=True).startswith("before-upgrade-")
+    assert runbooks.succeed("k3s_upgrade", "--yes", "--json", *where).changes == {}
+    replace_in(inventory / "defaults.yaml", "version: v1.34.1+standin", "version: v1.36.0+standin")
+    skipped = runbooks.run("k3s_upgrade", "--yes", *where)
+    assert skipped.exit_code == 1, str(skipped)
+    assert "skips a minor release" in skipped.stdout
+
+
+@pytest.mark.drill
+def test_a_token_is_rotated_and_a_snapshot_brings_the_old_one_back(
+    meshed: Lab, runbooks: Runbooks, memory: Memory
+) -> None:
+    memory.built = ""
+    load, mirror = meshed["dock-load"], meshed["dock-mirror"]
+    old = load.succeed(f"cat {TOKEN}", sudo=True)
+    runbooks.succeed("k3s_snapshot", "--yes")
+    (name,) = load.succeed("ls /var/lib/dockyard/k3s-snapshots", sudo=True).split()
+    runbooks.succeed("k3s_token", "--yes")
+    new = load.succeed(f"cat {TOKEN}", sudo=True)
+    assert new != old
+    assert mirror.succeed("cat /etc/rancher/k3s/token", sudo=True) == new
+    wait_until_healthy(runbooks)
+
+    load.succeed(f"{KUBECTL} create namespace later", sudo=True)
+    refused = runbooks.run("k3s_snapshot", "--restore", name, "--yes")
+    assert refused.exit_code != 0, str(refused)
+    assert "--destroy dock-load:/var/lib/rancher/k3s/server" in refused.stdout + refused.stderr
+    runbooks.succeed("k3s_snapshot", "--restore", name, "--yes", "--destroy", "dock-load:/var/lib/rancher/k3s/server")
+    assert load.succeed(f"cat {TOKEN}", sudo=True) == mirror.succeed("cat /etc/rancher/k3s/token", sudo=True) == old
+    load.fail(f"{KUBECTL} get namespace later -o name", sudo=True)
+    assert "installed" in fetched(meshed["dock-edge"])
+    wait_until_healthy(runbooks)
+
+
+@pytest.mark.drill
+def test_a_worker_leaves_in_good_order_and_who_carries_the_volumes_stays(
+    meshed: Lab, runbooks: Runbooks, memory: Memory
+) -> None:
+    memory.built = ""
+    kept = runbooks.run("k3s_node", "--remove", "dock-prod", "--yes")
+    assert kept.exit_code == 1, str(kept)
+    assert "carries the volumes" in kept.stdout
+    runbooks.succeed("k3s_node", "--remove", "dock-mirror", "--yes")
+    assert {node["metadata"]["name"] for node in objects(meshed, "nodes")} == {"dock-load", "dock-prod"}
+    meshed["dock-mirror"].fail("systemctl is-active k3s-agent")
+    assert runbooks.succeed("k3s_node", "--remove", "dock-mirror", "--yes", "--json").changes == {}
+    runbooks.succeed("phase1_baseline", "--yes")
+    wait_until_healthy(runbooks)

@@ -1,0 +1,176 @@
+"""Another release, another token, snapshots, nodes that leave: in order, once, and refused where data would suffer."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dockyard.errors import StepFailed
+from dockyard.observe import Observed
+from dockyard.topology import Topology
+from tasks import k3s
+from tasks.k3s import places, upkeep
+from tasks.k3s.facts import TokenSeen
+from tasks.k3s.nodes import Truth
+from tests.unit.kube import LOAD, MIRROR, NODE_NAMES, PROD, VERSION, api, bare, observed, planned, topology
+from tests.unit.replicas import argvs, destroyed, titles
+
+LAB = topology()
+NEXT = "v1.34.1+k3s1"
+NEW_DIGEST = "ab" * 32
+NEW = topology(version=NEXT, sha256={"amd64": NEW_DIGEST})
+
+
+def before(cluster: Topology = NEW, **nodes: Any) -> Observed:
+    """Nodes that run the old release, while the inventory wants the new one."""
+    return observed(cluster, {host: planned(LAB, host) for host in NODE_NAMES}, nodes=api(LAB, **nodes))
+
+
+def test_what_runs_the_wanted_release_is_left_alone() -> None:
+    seen = observed(LAB)
+    for host in NODE_NAMES:
+        assert upkeep.plan_upgrade(LAB, seen, host=host) == {}
+        assert upkeep.plan_drain(LAB, seen, host=host) == {}
+        assert upkeep.plan_uncordon(LAB, seen, host=host) == {}
+    assert upkeep.plan_fetch(LAB, seen) == {}
+    assert upkeep.check_upgrade(LAB, seen) == []
+
+
+def test_the_release_is_brought_first_and_then_each_node_is_moved() -> None:
+    seen = before()
+    assert set(upkeep.plan_fetch(NEW, seen)) == set(NODE_NAMES)
+    assert titles(upkeep.plan_drain(NEW, seen, host=PROD)) == {LOAD: [f"drain {PROD}: opencloud-1"]}
+    plan = titles(upkeep.plan_upgrade(NEW, seen, host=PROD))
+    assert plan == {
+        PROD: [
+            f"let {places.BINARY} be {places.stored(NEW_DIGEST)}",
+            f"start {places.AGENT} anew; containers go on",
+        ]
+    }
+
+
+def test_a_run_that_was_cut_off_goes_on_where_it_was() -> None:
+    hosts = {host: planned(LAB, host) for host in NODE_NAMES}
+    moved = {host: replace(state, binary=places.stored(NEW_DIGEST)) for host, state in hosts.items()}
+    moved[PROD] = replace(moved[PROD], stale=True)
+    cut = observed(NEW, moved, nodes=api(LAB, dock_prod={"unschedulable": True}))
+    assert titles(upkeep.plan_upgrade(NEW, cut, host=PROD)) == {PROD: [f"start {places.AGENT} anew; containers go on"]}
+    assert upkeep.plan_upgrade(NEW, cut, host=MIRROR) == {}
+    assert upkeep.plan_uncordon(NEW, cut, host=PROD) == {}, "not before it runs the new release"
+    done = observed(NEW, moved, nodes=api(LAB, dock_prod={"unschedulable": True, "version": NEXT}))
+    assert titles(upkeep.plan_uncordon(NEW, done, host=PROD)) == {LOAD: [f"let pods start on {PROD} again"]}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "fault"),
+    [("v1.35.0+k3s1", "skips a minor release"), ("v1.33.4+k3s1", "would be a step back"), (NEXT, "")],
+)
+def test_steps_that_kubernetes_cannot_take_are_refused(wanted: str, fault: str) -> None:
+    cluster = topology(version=wanted, sha256={"amd64": NEW_DIGEST})
+    found = upkeep.check_upgrade(cluster, before(cluster))
+    assert [fault in one.fault for one in found] == ([True] if fault else [])
+
+
+def test_a_node_that_is_not_ready_stops_an_upgrade() -> None:
+    assert [one.host for one in upkeep.check_upgrade(NEW, before(dock_mirror={"ready": Truth.FALSE}))] == [MIRROR]
+
+
+def test_a_token_is_made_only_when_everybody_has_the_last_one() -> None:
+    plan = upkeep.plan_rotate(LAB, observed(LAB))
+    assert list(plan) == [LOAD]
+    assert not any("--token" in argv or "--new-token" in argv for argv in argvs(plan))
+    hosts = {host: planned(LAB, host) for host in NODE_NAMES}
+    hosts[LOAD] = replace(hosts[LOAD], server_token=TokenSeen(fingerprint="f" * 16, private=True))
+    assert upkeep.plan_rotate(LAB, observed(LAB, hosts)) == {}
+
+
+def test_a_snapshot_is_taken_once_and_a_restore_has_to_be_named() -> None:
+    assert list(upkeep.plan_snapshot(LAB, observed(LAB), name="one")) == [LOAD]
+    hosts = {host: planned(LAB, host) for host in NODE_NAMES}
+    hosts[LOAD] = replace(hosts[LOAD], snapshots=("one",))
+    seen = observed(LAB, hosts)
+    assert upkeep.plan_snapshot(LAB, seen, name="one") == {}
+    plan = upkeep.plan_restore(LAB, seen, name="one", run="now")
+    assert destroyed(plan) == {"dock-load:/var/lib/rancher/k3s/server"}
+    with pytest.raises(StepFailed, match="no snapshot 'two'") as raised:
+        upkeep.plan_restore(LAB, seen, name="two", run="now")
+    assert "one" in raised.value.advice
+    hosts[LOAD] = replace(hosts[LOAD], restored="one now")
+    assert upkeep.plan_restore(LAB, observed(LAB, hosts), name="one", run="now") == {}
+
+
+def fake_systemctl(folder: Path) -> dict[str, str]:
+    """A systemctl(1) that writes down what it was asked for."""
+    program = folder / "bin" / "systemctl"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\necho "$1" >>{folder}/asked\n')
+    program.chmod(0o755)
+    return {"PATH": f"{program.parent}:/usr/bin:/bin"}
+
+
+def test_a_snapshot_and_its_restore_move_everything_together(tmp_path: Path) -> None:
+    environment = fake_systemctl(tmp_path)
+    server = tmp_path / "data" / "server"
+    (server / "db").mkdir(parents=True)
+    for name, text in (("db/state.db", "old"), ("token", "old")):
+        (server / name).write_text(text)
+    kept = tmp_path / "kept" / "one"
+    take = ["sh", "-c", upkeep._TAKE, "take", str(kept), str(tmp_path / "data"), "k3s"]
+    subprocess.run(take, check=True, env=environment)
+    assert (kept / "db" / "state.db").read_text() == (kept / "token").read_text() == "old"
+    assert (tmp_path / "asked").read_text().split() == ["stop", "start"]
+    for name in ("db/state.db", "token"):
+        (server / name).write_text("new")
+    aside, note = tmp_path / "kept" / "aside", server / "note"
+    restore = [
+        "sh",
+        "-c",
+        upkeep._RESTORE,
+        "restore",
+        *map(str, (kept, tmp_path / "data", "k3s", aside, note, "one now")),
+    ]
+    subprocess.run(restore, check=True, env=environment)
+    assert (server / "db" / "state.db").read_text() == (server / "token").read_text() == "old"
+    assert (aside / "db" / "state.db").read_text() == (aside / "token").read_text() == "new"
+    assert note.read_text() == "one now\n"
+
+
+def test_a_snapshot_without_a_token_is_none(tmp_path: Path) -> None:
+    environment = fake_systemctl(tmp_path)
+    (tmp_path / "data" / "server" / "db").mkdir(parents=True)
+    take = ["sh", "-c", upkeep._TAKE, "take", str(tmp_path / "kept" / "one"), str(tmp_path / "data"), "k3s"]
+    assert subprocess.run(take, check=False, env=environment).returncode != 0
+    assert not (tmp_path / "kept" / "one").exists()
+    assert (tmp_path / "asked").read_text().split() == ["stop", "start"], "started again in any case"
+
+
+def test_who_carries_the_volumes_or_the_api_cannot_leave() -> None:
+    seen = observed(LAB)
+    assert [one.host for one in upkeep.check_leaving(LAB, seen, node=PROD)] == [PROD]
+    assert [one.host for one in upkeep.check_leaving(LAB, seen, node=LOAD)] == [LOAD]
+    assert upkeep.check_leaving(LAB, seen, node=MIRROR) == []
+    assert titles(upkeep.plan_leave(LAB, seen, node=MIRROR)) == {LOAD: [f"forget the node {MIRROR}"]}
+    stopped = titles(upkeep.plan_stop(LAB, seen, host=MIRROR))[MIRROR]
+    assert f"remove {places.TOKEN}" in stopped
+    assert stopped[0] == f"systemctl disable -- {places.AGENT}; systemctl stop -- {places.AGENT}"
+    assert upkeep.plan_stop(LAB, observed(LAB, {host: bare(LAB, host) for host in NODE_NAMES}), host=MIRROR) == {}
+
+
+def test_only_a_node_that_is_gone_is_replaced() -> None:
+    assert upkeep.plan_leave(LAB, observed(LAB), node=MIRROR, unless_ready=True) == {}
+    lost = observed(LAB, nodes=api(LAB, dock_mirror={"ready": Truth.UNKNOWN}))
+    assert list(upkeep.plan_leave(LAB, lost, node=MIRROR, unless_ready=True)) == [LOAD]
+
+
+def test_a_worker_that_was_installed_anew_is_forgotten_before_it_joins() -> None:
+    hosts = {host: planned(LAB, host) for host in NODE_NAMES}
+    fresh = {**hosts, MIRROR: bare(LAB, MIRROR)}
+    lost = api(LAB, dock_mirror={"ready": Truth.UNKNOWN})
+    assert titles(k3s.plan_forget(LAB, observed(LAB, fresh, nodes=lost))) == {LOAD: [f"forget the node {MIRROR}"]}
+    assert k3s.plan_forget(LAB, observed(LAB, fresh)) == {}, "somebody is ready under that name"
+    assert k3s.plan_forget(LAB, observed(LAB, hosts, nodes=lost)) == {}, "it is only away"
+    assert VERSION != NEXT
