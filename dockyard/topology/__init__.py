@@ -7,20 +7,15 @@ turn Nornir's inventory into the types; `rules` and `service_rules` say what mus
 
 from dockyard.topology.folder import FolderInventory, folder_of, load_inventory
 from dockyard.topology.model import (
-    Architecture,
     Backing,
     Backup,
     Cluster,
     DuringBackup,
-    Email,
     Endpoint,
     FileSystem,
     Host,
-    K3s,
     Keep,
     Mesh,
-    Monitoring,
-    OpenCloud,
     Peer,
     Replication,
     Rest,
@@ -30,11 +25,21 @@ from dockyard.topology.model import (
     Sudo,
     Topology,
     Transport,
-    VolumeRoot,
     Wan,
 )
 from dockyard.topology.reading import read_topology
-from dockyard.topology.services import Dns, Exposed, Ollama, Protocol
+from dockyard.topology.services import (
+    Architecture,
+    Dns,
+    Email,
+    Exposed,
+    K3s,
+    Monitoring,
+    Ollama,
+    OpenCloud,
+    Protocol,
+    VolumeRoot,
+)
 
 __all__ = [
     "Architecture",

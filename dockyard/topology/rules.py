@@ -12,9 +12,10 @@ from pathlib import Path
 from dockyard.errors import Problem
 from dockyard.topology.draft import Draft, Rule
 from dockyard.topology.k3s_rules import K3S_RULES
-from dockyard.topology.model import Endpoint, Host, K3s, Mesh, Role, Sudo, Topology
+from dockyard.topology.model import Endpoint, Host, Mesh, Role, Sudo, Topology
 from dockyard.topology.names import address_of
 from dockyard.topology.service_rules import SERVICE_RULES
+from dockyard.topology.services import K3s
 
 _MESH = "defaults.cluster.wireguard"
 _ETHERNET_MTU = 1500

@@ -30,7 +30,6 @@ def runbooks(everything: Runbooks) -> Runbooks:
     return everything
 
 
-
 def objects(lab: Lab, what: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = json.loads(lab["dock-load"].succeed(f"{KUBECTL} get {what} -o json", sudo=True))[
         "items"

@@ -13,7 +13,9 @@ from dockyard.errors import Unreachable
 from dockyard.evidence import EVIDENCE, Evidence
 from dockyard.findings import Cause, Finding
 from dockyard.observe import Observed
-from dockyard.topology import Topology
+from dockyard.topology import Topology, folder_of, load_inventory, read_topology
+from runbooks import checklist, health
+from tasks.drbd.document import digest
 from tests.unit.meshes import topology
 
 NOW = datetime(2026, 3, 10, tzinfo=UTC)
@@ -21,6 +23,7 @@ RUN = Evidence(
     kind="restore-drill", run="2026-03-01T00:00:00Z", by="owner@laptop", passed=True, versions={"restic": "0.18"}
 )
 FAULT = Finding(cause=Cause.MESH, host="dock-prod", fault="is broken", evidence="0 of 3", advice="Mend it.")
+LAB = read_topology(load_inventory(folder_of("lab")))
 RUNNING = {"restic": {"0.18"}, "kernel": {"6.12", "6.13"}}
 
 
@@ -82,3 +85,39 @@ def test_without_the_arbitrator_only_boxes_that_need_no_evidence_are_ticked(
     observed = Observed({arbitrator: {EVIDENCE.name: Unreachable(arbitrator, "no route")}})
     (one,) = judge([Box(phase=2, title="Backups", proofs=proofs)], topology(), observed, NOW)
     assert one.mark is mark
+
+
+def test_the_owners_list_has_every_box_and_nothing_is_ticked_that_nobody_saw() -> None:
+    boxes = checklist.boxes_of(LAB, "")
+    titles = [(box.phase, box.title) for box in boxes]
+    assert len(titles) == len(set(titles))
+    assert {phase for phase, _ in titles} == {1, 2, 3}
+    for host in LAB.hosts:
+        assert (1, f"{host} is ready") in titles
+    away = {domain.name: Unreachable("dock-prod", "no route") for domain in health.DOMAINS}
+    observed = Observed({host: {**away, EVIDENCE.name: {}} for host in LAB.hosts})
+    assert not [one.box.title for one in judge(boxes, LAB, observed, NOW) if one.mark is Mark.TICKED]
+
+
+def test_documents_of_another_inventory_are_none() -> None:
+    nothing = Observed()
+    number = digest(LAB)
+    assert checklist.check_documents(LAB, nothing, written=f"inventory {number}") == []
+    (other,) = checklist.check_documents(LAB, nothing, written="inventory 0000")
+    assert other.fault == "the documents are of another inventory"
+    (none,) = checklist.check_documents(LAB, nothing, written="")
+    assert none.fault == "there are no documents"
+
+
+def test_the_six_risks_are_shown_also_of_what_nobody_saw() -> None:
+    rows = checklist.risks(LAB, Observed())
+    assert len(rows) == 6
+    assert all(row["now"] for row in rows)
+
+
+def test_as_markdown_every_box_has_its_sign_and_its_reasons() -> None:
+    text = checklist.as_markdown("home_lab", NOW, [judged(), judged(FAULT)], checklist.risks(LAB, Observed()))
+    assert "# home\\_lab: checklist" in text
+    assert "- ☑ Backups\n  - restore-drill passed 9 days ago" in text
+    assert "- ☐ Backups" in text
+    assert "dock-prod: is broken (0 of 3). Mend it." in text
