@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network
 from itertools import permutations
@@ -14,7 +14,7 @@ from msgspec import Meta
 
 from dockyard.errors import UsageError
 from dockyard.topology import names
-from dockyard.topology.services import Dns, Exposed, K3s, Monitoring, Ollama, OpenCloud, Port
+from dockyard.topology.services import AS_USUAL, Dns, Exposed, K3s, Monitoring, Ollama, OpenCloud, Port
 
 KNOWN_HOSTS = Path("~/.ssh/known_hosts").expanduser()
 
@@ -219,7 +219,7 @@ class Cluster:
     wireguard: Mesh
     drbd: Replication | None = None
     backup: Backup | None = None
-    monitoring: Monitoring = field(default_factory=Monitoring)
+    monitoring: Monitoring = AS_USUAL
     dns: Dns | None = None
     ollama: Ollama | None = None
     exposed: tuple[Exposed, ...] = ()

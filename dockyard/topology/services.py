@@ -166,3 +166,7 @@ class Monitoring:
     watchdog: bool = False
     grafana: bool = False
     loki: bool = False
+
+
+AS_USUAL = Monitoring()
+"""What is watched, and how, where the inventory says nothing about it."""
