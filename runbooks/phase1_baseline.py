@@ -45,7 +45,7 @@ OPENCLOUD = opencloud.at(
 
 def names_for_pods(topology: Topology, _carrier: str) -> Mapping[str, str]:
     """Where there is a DNS server, K3s' own asks it for the names of the mesh."""
-    return {"the names of the mesh for pods": dns.coredns_custom(topology)} if topology.cluster.dns else {}
+    return {"the names of the mesh for pods": dns.coredns_custom(topology, k3s.MANAGED)} if topology.cluster.dns else {}
 
 
 MANIFESTS: list[k3s.Manifests] = [names_for_pods, k3s.manifests, OPENCLOUD]

@@ -7,6 +7,7 @@ Ours needs ``dnsmasq-base`` only, the program without all of that, and leaves an
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -95,8 +96,8 @@ def _changes(topology: Topology, state: DnsState) -> list[Change]:
     return plan_service(state.service, files, mark)
 
 
-def coredns_custom(topology: Topology) -> str:
-    """The manifest by which K3s's CoreDNS asks our server for the cluster's domain, for pods.
+def coredns_custom(topology: Topology, labels: Mapping[str, str]) -> str:
+    """The manifest, with ``labels``, by which K3s's CoreDNS asks our server for the cluster's domain, for pods.
 
     K3s imports every ``*.server`` of the ConfigMap ``coredns-custom`` as a server block of its own
     (docs.k3s.io/networking/networking-services, CoreDNS custom configuration imports).
@@ -104,7 +105,8 @@ def coredns_custom(topology: Topology) -> str:
     Raises:
         UsageError: the inventory has no ``cluster.dns``.
     """
-    return render("coredns-custom.yaml", domain=topology.cluster.domain, server=_server(topology).wireguard.address)
+    server, marked = _server(topology).wireguard.address, json.dumps(labels)
+    return render("coredns-custom.yaml", domain=topology.cluster.domain, server=server, labels=marked)
 
 
 def _server(topology: Topology) -> Host:

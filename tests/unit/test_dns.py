@@ -269,10 +269,10 @@ def test_dnsmasq_takes_the_configuration(tmp_path: Path) -> None:
 
 
 def test_pods_ask_the_server_by_its_mesh_address() -> None:
-    manifest = YAML(typ="safe").load(dns.coredns_custom(LAB))
+    manifest = YAML(typ="safe").load(dns.coredns_custom(LAB, {"by": "us"}))
     assert (manifest["kind"], manifest["metadata"]) == (
         "ConfigMap",
-        {"name": "coredns-custom", "namespace": "kube-system"},
+        {"name": "coredns-custom", "namespace": "kube-system", "labels": {"by": "us"}},
     )
     ((name, block),) = manifest["data"].items()
     assert name.endswith(".server")
@@ -280,7 +280,7 @@ def test_pods_ask_the_server_by_its_mesh_address() -> None:
     assert "    forward . 10.20.0.4\n" in block
     assert block.count("{") == block.count("}")
     with pytest.raises(UsageError):
-        dns.coredns_custom(replace(LAB, cluster=replace(LAB.cluster, dns=None)))
+        dns.coredns_custom(replace(LAB, cluster=replace(LAB.cluster, dns=None)), {})
 
 
 # --- who is to blame
