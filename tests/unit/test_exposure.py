@@ -53,6 +53,7 @@ def test_what_a_machine_of_the_lab_listens_on_is_in_order() -> None:
         line("tcp", "*:22", "sshd"),
         line("tcp", "0.0.0.0:22", "systemd"),
         line("udp", "0.0.0.0:51820"),
+        line("udp", "0.0.0.0:8472"),
         line("udp", "0.0.0.0:68", "dhclient"),
         line("udp", "100.64.0.4%eth0:68", "systemd-network"),
         line("udp", "[fe80::5054:ff:fe00:104]%eth0:546", "NetworkManager"),
@@ -73,7 +74,8 @@ def test_what_is_inside_or_belongs_there_is_no_finding(one: str) -> None:
         (line("tcp", "192.168.1.10:80", "nginx"), "nginx"),
         (line("tcp", "10.20.0.5:80", "nginx"), "nginx"),
         (line("udp", "[::]:5353", "avahi-daemon"), "avahi-daemon"),
-        (line("udp", "0.0.0.0:8472"), "the kernel"),
+        (line("udp", "0.0.0.0:4789"), "the kernel"),
+        (line("udp", "0.0.0.0:8472", "socat"), "socat"),
         (line("udp", "0.0.0.0:51820", "wireguard-go"), "wireguard-go"),
         (line("tcp", "0.0.0.0:51820"), "the kernel"),
         (line("tcp", "0.0.0.0:22", "python3"), "python3"),
@@ -88,6 +90,11 @@ def test_what_others_can_reach_is_named(one: str, who: str) -> None:
     assert finding.cause is Cause.EXPOSURE
     assert finding.fault == f"{who} listens on a public address"
     assert finding.evidence.split(" ")[0] in {"tcp", "udp"}
+
+
+def test_flannel_belongs_on_nodes_only() -> None:
+    (finding,) = judged(line("udp", "0.0.0.0:8472"), host="dock-edge")
+    assert finding.fault == "the kernel listens on a public address"
 
 
 def test_one_process_is_one_finding_with_all_its_sockets() -> None:

@@ -273,7 +273,7 @@ def test_a_change_by_hand_is_seen_and_applied_over() -> None:
     key = ("Deployment", "opencloud", "opencloud")
     edited: Mapping[str, object] = {**live.live[key], "spec": {**live.live[key]["spec"], "replicas": 2}}
     found = observed(LAB, live=replace(live, live={**live.live, key: edited}))
-    plan = k3s.plan_apply(LAB, found, manifests=MANIFESTS[1])
+    plan = k3s.plan_apply(LAB, found, manifests=MANIFESTS[-1])
     (change,) = plan[LOAD]
     assert change.title == "apply opencloud: Deployment opencloud: spec.replicas is 2 instead of 1"
     assert change.commands()[0].stdin

@@ -21,6 +21,9 @@ from lab.standin.k3s.wire import Message, Refused
 
 TICK_S = 1.0
 
+BUILT_IN = {"", "default", "kube-system"}
+"""Namespaces that are always there; the empty one is that of objects without any."""
+
 
 class Server:
     """The control plane of one data folder."""
@@ -131,7 +134,7 @@ class Server:
         with self.store.locked() as store:
             for one in message["objects"]:
                 namespace = key_of(one)[1]
-                if namespace and namespace != "default" and store.get(("Namespace", "", namespace)) is None:
+                if namespace not in BUILT_IN and store.get(("Namespace", "", namespace)) is None:
                     raise Refused(f'Error from server (NotFound): namespaces "{namespace}" not found')
                 there = store.get(key_of(one))
                 if there and message.get("create"):
