@@ -30,9 +30,11 @@ HOSTS = ("dock-dash", "dock-prod", "dock-mirror", "dock-load", "dock-edge")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests on the whole inventory come last: their machines carry much more."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.lab)
+    items.sort(key=lambda item: "everything" in getattr(item, "fixturenames", ()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +142,13 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Runbooks:
 
 @dataclass(slots=True)
 class Memory:
-    """What this session knows of the machines: at which phase 1 they are, whole, and which checkpoints it made."""
+    """What this session knows of the machines.
+
+    ``built`` is the phase 1 at which they are, whole; ``inventory`` the one of which ``saved`` checkpoints were made.
+    """
 
     built: str = ""
+    inventory: str = ""
     saved: set[str] = field(default_factory=set)
 
 
@@ -163,6 +169,7 @@ def pristine(lab: Lab, memory: Memory) -> Lab:
 @pytest.fixture
 def meshed(lab: Lab, runbooks: Runbooks, memory: Memory) -> Iterator[Lab]:
     """The machines with a finished phase 1; what the test before left broken is undone."""
+    _begin_with(lab, runbooks, memory)
     if memory.built != runbooks.built:
         _at(lab, runbooks, memory, runbooks.built, "phase1_baseline")
         memory.built = runbooks.built
@@ -174,6 +181,7 @@ def meshed(lab: Lab, runbooks: Runbooks, memory: Memory) -> Iterator[Lab]:
 @pytest.fixture
 def replicated(lab: Lab, runbooks: Runbooks, memory: Memory) -> Lab:
     """The machines with a finished phase 2, each time as it was just after it."""
+    _begin_with(lab, runbooks, memory)
     memory.built = ""
     storage = {"mesh": "storage", "phase1": "phase2"}[runbooks.built]
     if storage not in memory.saved and storage not in lab.status()["checkpoints"]:
@@ -181,6 +189,15 @@ def replicated(lab: Lab, runbooks: Runbooks, memory: Memory) -> Lab:
     _at(lab, runbooks, memory, storage, "phase2_drbd")
     _prove_connection(lab["dock-prod"])
     return lab
+
+
+def _begin_with(lab: Lab, runbooks: Runbooks, memory: Memory) -> None:
+    """Pristine machines for another inventory than the one before."""
+    if memory.inventory not in {"", runbooks.built}:
+        lab.reset()
+        memory.saved.clear()
+        memory.built = ""
+    memory.inventory = runbooks.built
 
 
 def _prove_connection(writer: Machine) -> None:

@@ -64,6 +64,7 @@ def saved(runbooks: Runbooks, where: Where, host: str) -> None:
     assert re.search(rf"Snapshot \w{{8}} of {host}: \d+ files.*, while the units that use", ran.stdout), str(ran)
 
 
+@pytest.mark.drill
 def test_what_was_saved_before_a_failover_is_restored_after_it(lab: Lab, runbooks: Runbooks, where: Where) -> None:
     runbooks.succeed("failover", "--to", "dock-mirror", "--yes", *where)
     drill = runbooks.succeed("restore_drill", "--yes", *where)

@@ -106,6 +106,7 @@ def test_what_lies_in_the_volume_is_served_by_its_name_to_every_host(meshed: Lab
     assert the_pod(meshed)["spec"]["nodeName"] == "dock-prod"
 
 
+@pytest.mark.drill
 def test_an_empty_folder_is_never_taken_for_the_volume(meshed: Lab, runbooks: Runbooks) -> None:
     prod = meshed["dock-prod"]
     prod.succeed(f"mv {VOLUME} {VOLUME}.away && mkdir -m 2770 {VOLUME} && chgrp 1000 {VOLUME}", sudo=True)
@@ -152,6 +153,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.drill
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_single_fault_is_named_and_mended_by_the_next_run(meshed: Lab, runbooks: Runbooks, fault: str) -> None:
     host, command, said = FAULTS[fault]
@@ -165,6 +167,7 @@ def test_a_single_fault_is_named_and_mended_by_the_next_run(meshed: Lab, runbook
     assert runbooks.succeed("phase1_baseline", "--yes", "--json").changes == {}
 
 
+@pytest.mark.drill
 def test_a_host_that_must_never_be_a_node_is_named(meshed: Lab, runbooks: Runbooks) -> None:
     file = "/etc/rancher/k3s/config.yaml"
     meshed["dock-edge"].succeed(f"install -D /dev/null {file}", sudo=True)
@@ -173,6 +176,7 @@ def test_a_host_that_must_never_be_a_node_is_named(meshed: Lab, runbooks: Runboo
     meshed["dock-edge"].succeed("rm -r /etc/rancher", sudo=True)
 
 
+@pytest.mark.drill
 def test_a_damaged_nats_store_is_named_and_mended_by_what_the_manual_says(meshed: Lab, runbooks: Runbooks) -> None:
     stream = f"{VOLUME}/data/nats/jetstream/stream/streams/KV"
     meshed["dock-prod"].succeed(f"install -d -g 1000 -m 2770 {stream} && : >{stream}/meta.inf", sudo=True)

@@ -57,6 +57,7 @@ def test_every_query_of_the_dashboards_is_answered(meshed: Lab) -> None:
     assert answers["prometheus_tsdb_head_series"]
 
 
+@pytest.mark.drill
 def test_what_is_stopped_misconfigured_or_blocked_is_named_and_mended(meshed: Lab, runbooks: Runbooks) -> None:
     dash, prod, edge = (meshed[name] for name in ("dock-dash", "dock-prod", "dock-edge"))
     dash.succeed(
@@ -82,11 +83,13 @@ def test_what_is_stopped_misconfigured_or_blocked_is_named_and_mended(meshed: La
     assert runbooks.succeed("monitoring", "--yes", "--json").changes == {}
 
 
+@pytest.mark.drill
 def test_a_prometheus_that_is_killed_comes_back_by_itself(meshed: Lab, runbooks: Runbooks) -> None:
     meshed["dock-dash"].succeed("systemctl kill --signal KILL prometheus", sudo=True)
     wait_until_healthy(runbooks)
 
 
+@pytest.mark.drill
 def test_without_the_host_that_watches_nothing_else_is_at_fault(meshed: Lab, runbooks: Runbooks) -> None:
     meshed["dock-dash"].crash()
     health = runbooks.run("health", "--json")

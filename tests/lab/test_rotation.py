@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from lab import Lab
 from tests.lab.conftest import HOSTS, Runbooks
 
@@ -19,6 +21,7 @@ def test_a_host_gets_a_new_key_and_every_direction_works(meshed: Lab, runbooks: 
     assert runbooks.succeed("phase1_baseline", "--yes", "--json").changes == {}
 
 
+@pytest.mark.drill
 def test_a_new_key_that_was_never_proven_makes_way_for_the_old_one(meshed: Lab, runbooks: Runbooks) -> None:
     """The controller dies right after the change-over and dock-prod is cut off from everyone: nobody proves the key."""
     prod = meshed["dock-prod"]

@@ -65,6 +65,7 @@ FAULTS = [
 ]
 
 
+@pytest.mark.drill
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_a_fault_of_the_dns_server_is_named_alone_and_mended(meshed: Lab, runbooks: Runbooks, fault: Fault) -> None:
     load = meshed["dock-load"]
@@ -98,6 +99,7 @@ def test_the_server_answers_for_the_cluster_and_leaves_the_hosts_own_resolver_al
     assert {row["DNS"] for row in shown} == {"right"}
 
 
+@pytest.mark.drill
 def test_a_new_name_is_heard_after_one_run(meshed: Lab, runbooks: Runbooks, inventory: Path) -> None:
     replace_in(inventory / "defaults.yaml", "ollama: dock-edge", "ollama: dock-edge\n      chat: dock-mirror")
     added = runbooks.succeed("phase1_baseline", "--yes", "--json", "--inventory", str(inventory))
@@ -107,6 +109,7 @@ def test_a_new_name_is_heard_after_one_run(meshed: Lab, runbooks: Runbooks, inve
     meshed["dock-edge"].fail(ASK.format(name="chat.dock.internal"))
 
 
+@pytest.mark.drill
 def test_the_mesh_may_go_and_come_under_the_server(meshed: Lab, runbooks: Runbooks) -> None:
     load = meshed["dock-load"]
     pid = load.succeed(f"systemctl show -p MainPID {UNIT}")
@@ -131,6 +134,7 @@ def test_without_the_dns_host_the_hosts_know_all_names_and_it_comes_back_by_itse
 # --- what listens where
 
 
+@pytest.mark.drill
 @pytest.mark.parametrize("address", ["0.0.0.0", "10.99.0.12"])
 def test_who_listens_publicly_is_named_and_may_have_a_reason(
     meshed: Lab, runbooks: Runbooks, inventory: Path, address: str
@@ -157,6 +161,7 @@ def test_who_listens_publicly_is_named_and_may_have_a_reason(
 # --- the bounds of phase 1
 
 
+@pytest.mark.drill
 @pytest.mark.parametrize("unit", ["pacemaker", "corosync"])
 def test_a_pacemaker_that_would_start_is_refused_before_anything_is_changed(
     meshed: Lab, runbooks: Runbooks, unit: str
@@ -173,6 +178,7 @@ def test_a_pacemaker_that_would_start_is_refused_before_anything_is_changed(
     assert runbooks.succeed("phase1_baseline", "--yes", "--json").changes == {"dock-mirror": ["write /etc/hosts"]}
 
 
+@pytest.mark.drill
 def test_a_resource_of_somebody_else_is_refused(meshed: Lab, runbooks: Runbooks) -> None:
     edge = meshed["dock-edge"]
     edge.succeed("mkdir -p /etc/drbd.d; echo 'resource vm { }' >/etc/drbd.d/vm.res", sudo=True)
@@ -217,12 +223,14 @@ def hold(runbooks: Runbooks, inventory: Path) -> Ran:
     return runbooks.run("phase1_baseline", "--yes", "--json", "--from", "Hold Ollama", "--inventory", str(inventory))
 
 
+@pytest.mark.drill
 def test_ollama_is_never_downloaded(meshed: Lab, runbooks: Runbooks, with_ollama: Path) -> None:
     missing = hold(runbooks, with_ollama)
     assert (missing.exit_code, missing.changes) == (1, {}), str(missing)
     assert missing.faults == ["dock-edge: Ollama is not installed"]
 
 
+@pytest.mark.drill
 def test_ollama_is_held_to_its_corner(meshed: Lab, runbooks: Runbooks, with_ollama: Path) -> None:
     edge, where = meshed["dock-edge"], ("--inventory", str(with_ollama))
     ollama_standin.install(edge, host="0.0.0.0:11434")
@@ -251,6 +259,7 @@ def test_ollama_is_held_to_its_corner(meshed: Lab, runbooks: Runbooks, with_olla
     assert loose.faults == ["dock-edge: Ollama is not held to its limits"], str(loose)
 
 
+@pytest.mark.drill
 def test_ollama_on_a_worker_is_a_finding(meshed: Lab, runbooks: Runbooks, with_ollama: Path) -> None:
     ollama_standin.install(meshed["dock-mirror"])
     health = runbooks.run("health", "--json")

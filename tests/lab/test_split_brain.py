@@ -61,6 +61,7 @@ def assert_shown(shown: Ran) -> None:
     assert {("dock-prod", "of-prod"), ("dock-mirror", "of-mirror"), ("dock-mirror", "common")} <= files
 
 
+@pytest.mark.drill
 def test_a_split_brain_is_seen_in_one_sweep_and_ended_with_the_victims_files_kept(
     replicated: Lab, runbooks: Runbooks
 ) -> None:
