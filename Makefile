@@ -1,4 +1,4 @@
-# make demo: five real machines, the mesh built on them, and the health table.   make test: everything the project checks.
+# make demo: five real machines, phase 1 built on them, and the health table.   make test: everything the project checks.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
@@ -36,7 +36,7 @@ help: ## list the targets
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 .PHONY: demo
-demo: setup ## five real machines under QEMU, the mesh built on them, and the health table
+demo: setup ## five real machines under QEMU, phase 1 built on them, and the health table
 	$(BIN)/python -m lab up
 	$(BIN)/python runbooks/phase1_baseline.py --inventory lab --yes
 	$(BIN)/python runbooks/health.py --inventory lab
@@ -83,7 +83,7 @@ lab-test: setup ## the real runbooks on the lab's machines
 	$(BIN)/pytest -m "lab and not drill" --durations=15
 
 .PHONY: drill
-drill: setup ## the lab tests that pull plugs and wait for resyncs, a quarter of an hour more
+drill: setup ## the lab tests that break one thing after the other and wait: hours
 	$(BIN)/pytest -m drill
 
 $(BENCH_STAMP):
