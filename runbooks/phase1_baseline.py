@@ -51,11 +51,14 @@ def names_for_pods(topology: Topology, _carrier: str) -> Mapping[str, str]:
 MANIFESTS: list[k3s.Manifests] = [names_for_pods, k3s.manifests, OPENCLOUD]
 """What is applied, in this order."""
 
+FIRST_LOOK: list[Domain[Any]] = [machine.MACHINE, bounds.BOUNDS]
+"""What the first steps see: one look at every host serves them all."""
+
 MESH: list[Step] = [
-    Converge("Install the tools that are missing", machine.plan_tools, [machine.MACHINE], each=True),
-    Gate("Clocks, disks and tools are in order", machine.check_machine, [machine.MACHINE]),
-    Gate("No DRBD in productive use, no Pacemaker", bounds.check_plain, [bounds.BOUNDS]),
-    Gate("Ollama and libvirt are in their corner", bounds.check_apart, [bounds.BOUNDS], stale_s=60),
+    Converge("Install the tools that are missing", machine.plan_tools, FIRST_LOOK, each=True),
+    Gate("Clocks, disks and tools are in order", machine.check_machine, FIRST_LOOK, stale_s=30),
+    Gate("No DRBD in productive use, no Pacemaker", bounds.check_plain, FIRST_LOOK, stale_s=30),
+    Gate("Ollama and libvirt are in their corner", bounds.check_apart, FIRST_LOOK, stale_s=60),
     Wait("No key rotation is undecided", wireguard.check_way_back, [wireguard.WIREGUARD], timeout_s=240),
     Converge("Give every host a private key of its own", wireguard.plan_keys, [wireguard.WIREGUARD], each=True),
     Converge("Give every pair a preshared key", wireguard.plan_preshared_keys, [wireguard.WIREGUARD], together=True),
@@ -84,6 +87,7 @@ DNS: list[Step] = [
         partial(dns.check_dns, holders=machine.holders),
         [dns.DNS, dns.ANSWERS, machine.LISTENING],
         timeout_s=60,
+        stale_s=30,
     ),
 ]
 
@@ -115,6 +119,7 @@ OLLAMA: list[Step] = [
         [ollama.OLLAMA, machine.LISTENING],
         timeout_s=60,
         on=[Role.OLLAMA],
+        stale_s=30,
     ),
 ]
 
@@ -124,7 +129,7 @@ STEPS: list[Step] = [
     *KUBERNETES,
     *OLLAMA,
     *monitoring.STEPS,
-    Gate("Nothing else listens on public addresses", machine.check_exposure, [machine.LISTENING], stale_s=60),
+    Gate("Nothing else listens on public addresses", machine.check_exposure, [machine.LISTENING]),
 ]
 
 if __name__ == "__main__":
