@@ -51,6 +51,7 @@ def test_from_pristine_to_twenty_healthy_directions(lab: Lab, runbooks: Runbooks
     assert {one["mtu_proven"] for one in directions} == {"yes"}
 
 
+@pytest.mark.drill
 def test_the_second_run_changes_nothing(meshed: Lab, runbooks: Runbooks) -> None:
     before = on_all(meshed, MTIMES)
     again = runbooks.succeed("phase1_baseline", "--yes", "--json")
@@ -149,7 +150,8 @@ POINTS = [(1, -1), *((number, 1) for number in range(1, NAMES + 3)), (PAIRS, 2),
 begins where the one before it was killed, so that what the step needs is there."""
 
 
-@pytest.mark.parametrize("points", [QUICK, pytest.param(POINTS, marks=pytest.mark.drill)], ids=["some", "all"])
+@pytest.mark.drill
+@pytest.mark.parametrize("points", [QUICK, POINTS], ids=["some", "all"])
 def test_killed_in_a_step_it_converges_when_it_is_run_again(
     meshed: Lab, runbooks: Runbooks, points: list[tuple[int, int]]
 ) -> None:
