@@ -11,12 +11,12 @@ from datetime import datetime
 from enum import StrEnum
 
 from dockyard.evidence import EVIDENCE, Evidence
-from dockyard.findings import Finding, by_cause
+from dockyard.findings import by_cause
 from dockyard.observe import Observed
+from dockyard.runbook import Check
 from dockyard.topology import Topology
 from dockyard.unseen import once
 
-Check = Callable[[Topology, Observed], Sequence[Finding]]
 Versions = Callable[[Topology, Observed], Mapping[str, Collection[str]]]
 
 

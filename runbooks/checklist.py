@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from dockyard import markdown
-from dockyard.checklist import Box, Check, Judged, Mark, Proof, judge
+from dockyard.checklist import Box, Judged, Mark, Proof, judge
 from dockyard.cli import guarded, make_ready, parser
 from dockyard.cluster import open_cluster
 from dockyard.errors import UsageError
@@ -29,6 +29,7 @@ from dockyard.local_file import replace_file
 from dockyard.observe import Observed, sweep
 from dockyard.picture import picture
 from dockyard.report import Report
+from dockyard.runbook import Check
 from dockyard.topology import Role, Topology
 from dockyard.unseen import unseen
 from dockyard.web_page import web_page

@@ -23,6 +23,7 @@ from dockyard.evidence import this_run
 from dockyard.report import Report
 from dockyard.runbook import Converge, Step, Wait
 from dockyard.topology import Role
+from runbooks.k3s_token import bring_token
 from runbooks.k3s_upgrade import ON, SEES
 from tasks import k3s
 from tasks.k3s import places, upkeep
@@ -61,13 +62,7 @@ def restoring(name: str, run: str) -> list[Step]:
     return [
         Converge("Put the control plane back", partial(upkeep.plan_restore, name=name, run=run), [k3s.K3S], on=ON[:1]),
         Wait("The API answers", k3s.check_api, [k3s.NODES], timeout_s=300, on=(Role.K3S_SERVER,)),
-        Converge(
-            "Bring its token to the workers",
-            partial(k3s.plan_token, restart=True),
-            [k3s.K3S, k3s.TOKEN],
-            on=ON,
-            together=True,
-        ),
+        bring_token("Bring its token to the workers"),
         Wait("Every node is ready", k3s.check_joined, SEES, timeout_s=300, on=ON),
     ]
 

@@ -52,15 +52,14 @@ def steps(run: str) -> list[Step]:
         Wait("The API answers", k3s.check_api, [k3s.NODES], timeout_s=300, on=(Role.K3S_SERVER,)),
         Converge("Make a new token", upkeep.plan_rotate, [k3s.K3S], on=ON),
         Wait("The API answers with it", k3s.check_api, [k3s.NODES], timeout_s=300, on=(Role.K3S_SERVER,)),
-        Converge(
-            "Bring it to the workers, and start them with it",
-            partial(k3s.plan_token, restart=True),
-            [k3s.K3S, k3s.TOKEN],
-            on=ON,
-            together=True,
-        ),
+        bring_token("Bring it to the workers, and start them with it"),
         Wait("Every node is ready with it", k3s.check_joined, SEES, timeout_s=300, on=ON),
     ]
+
+
+def bring_token(title: str) -> Converge:
+    """The step that brings the control plane's token to the workers and starts them with it."""
+    return Converge(title, partial(k3s.plan_token, restart=True), [k3s.K3S, k3s.TOKEN], on=ON, together=True)
 
 
 if __name__ == "__main__":
