@@ -4,6 +4,8 @@ The script is one compound command: a shell that receives only its beginning (th
 Each command runs in a subshell of its own with an own time limit (timeout(1)) and closed standard input. After it,
 a frame that starts with a random word goes to both streams, so whatever a command prints stays its own:
 no final newline, NUL, a line that looks like a prompt. What a login shell prints before the first frame is ignored.
+`systemctl enable` is kept from telling the SysV scripts, too (SYSTEMCTL_SKIP_SYSV, systemd's docs/ENVIRONMENT.md):
+every unit of ours is a native one, and update-rc.d reads all units again (6.5 of 11 s measured on an emulated machine).
 """
 
 from __future__ import annotations
@@ -183,6 +185,7 @@ def _numbered(frames: list[_Frame]) -> list[_Frame]:
 
 _HEAD = r"""batch() {{
 export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export SYSTEMCTL_SKIP_SYSV=1
 umask 022
 cd /
 now() {{ {{ read -r now rest </proc/uptime; }} 2>/dev/null || now=$(date +%s); }}

@@ -19,6 +19,7 @@ def marks(ran: Ran, phase: int) -> dict[str, str]:
     return {row["box"]: row["mark"] for row in ran.document["tables"]["checklist"] if row["phase"] == str(phase)}
 
 
+@pytest.mark.drill
 def test_phase_1_is_ticked_when_it_is_built_and_its_documents_lie_there(
     meshed: Lab, runbooks: Runbooks, tmp_path: Path
 ) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from lab import Lab
 from tests.lab.conftest import Ran, Runbooks, replace_in
 
@@ -50,6 +52,7 @@ def test_a_full_disk_leaves_the_old_file_whole(meshed: Lab, runbooks: Runbooks) 
     assert runbooks.succeed("phase1_baseline", *NAMES, "--json").changes == {"dock-mirror": ["write /etc/hosts"]}
 
 
+@pytest.mark.drill
 def test_a_file_that_cannot_be_replaced_is_named(meshed: Lab, runbooks: Runbooks) -> None:
     mirror = meshed["dock-mirror"]
     mirror.succeed(f"{DROP_A_NAME} && chattr +i /etc/hosts", sudo=True)
@@ -74,6 +77,7 @@ def test_broken_markers_are_an_error_and_no_guess(meshed: Lab, runbooks: Runbook
         mirror.succeed("mv /root/hosts /etc/hosts", sudo=True)
 
 
+@pytest.mark.drill
 def test_an_endpoint_that_does_not_resolve_changes_nothing(meshed: Lab, runbooks: Runbooks, inventory: Path) -> None:
     replace_in(inventory / "hosts.yaml", "endpoint: 10.99.0.13", "endpoint: nowhere.invalid")
     hashes = "sha256sum /etc/wireguard/wg0.conf"

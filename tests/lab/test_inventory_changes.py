@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from lab import Lab
 from tests.lab.conftest import HOSTS, Runbooks, replace_in
+
+pytestmark = pytest.mark.drill
 
 STAY = [host for host in HOSTS if host != "dock-edge"]
 ENDPOINTS = "wg show wg0 endpoints"

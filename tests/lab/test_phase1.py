@@ -16,7 +16,7 @@ import pytest
 
 from lab import Lab
 from runbooks.phase1_baseline import STEPS
-from tests.lab.conftest import HOSTS, ROOT, Runbooks
+from tests.lab.conftest import HOSTS, ROOT, RUN_LIMIT_S, Runbooks
 
 HASH_OF_ETC = "find /etc -xdev -type f -exec sha256sum {} + | sort -k2 | sha256sum"
 FILES = "/etc/hosts /etc/wireguard /etc/systemd/system /usr/local/lib/dockyard"
@@ -170,6 +170,7 @@ def test_killed_in_a_step_it_converges_when_it_is_run_again(
     meshed["dock-load"].fail("test -e /var/lib/dockyard/lease")
 
 
+@pytest.mark.drill
 def test_the_second_of_two_runs_is_refused_with_owner_and_age(meshed: Lab, runbooks: Runbooks) -> None:
     first = runbooks.start("phase1_baseline", "--yes")
     try:
@@ -178,7 +179,7 @@ def test_the_second_of_two_runs_is_refused_with_owner_and_age(meshed: Lab, runbo
         assert second.exit_code == 5, str(second)
         assert re.search(r"\S+@\S+ is changing the cluster \(phase1_baseline, for \d+ s\)", second.stdout), str(second)
     finally:
-        stdout, stderr = first.communicate(timeout=600)
+        stdout, stderr = first.communicate(timeout=RUN_LIMIT_S)
     assert first.returncode == 0, stdout + stderr
     meshed["dock-load"].fail("test -e /var/lib/dockyard/lease")
 

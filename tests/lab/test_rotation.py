@@ -10,6 +10,7 @@ from tests.lab.conftest import HOSTS, Runbooks
 PUBLIC_KEY = "wg show wg0 public-key"
 
 
+@pytest.mark.drill
 def test_a_host_gets_a_new_key_and_every_direction_works(meshed: Lab, runbooks: Runbooks) -> None:
     edge = meshed["dock-edge"]
     before = edge.succeed(PUBLIC_KEY, sudo=True)

@@ -8,6 +8,7 @@ from lab import Lab
 from tests.lab.conftest import Runbooks
 
 
+@pytest.mark.drill
 def test_the_measured_line_is_the_one_of_the_wire(meshed: Lab, runbooks: Runbooks) -> None:
     meshed.wan("home", "dc", rtt_s=0.06, rate_bit_s=10e6)
     try:
