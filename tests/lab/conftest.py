@@ -32,11 +32,11 @@ HOSTS = ("dock-dash", "dock-prod", "dock-mirror", "dock-load", "dock-edge")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests on the whole inventory come last: their machines carry much more."""
+    """Phase 1 comes first, as it begins with pristine machines; tests on the whole inventory last: it carries more."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.lab)
-    items.sort(key=lambda item: "everything" in getattr(item, "fixturenames", ()))
+    items.sort(key=lambda item: ("everything" in getattr(item, "fixturenames", ()), item.path.name != "test_phase1.py"))
 
 
 @dataclass(frozen=True, slots=True)
