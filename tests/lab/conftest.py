@@ -226,6 +226,11 @@ def _at(lab: Lab, runbooks: Runbooks, memory: Memory, name: str, runbook: str) -
         if not machine.running:
             machine.start()
     runbooks.succeed(runbook, "--yes")
+    keep(lab, memory, name)
+
+
+def keep(lab: Lab, memory: Memory, name: str) -> None:
+    """Let later tests of this session go back to the machines as they are now."""
     lab.save(f"test-{name}")
     memory.saved.add(name)
 
