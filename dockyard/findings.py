@@ -45,5 +45,5 @@ class Finding:
 
 
 def by_cause(findings: Iterable[Finding]) -> list[Finding]:
-    """The findings, causes before their consequences, then by host."""
-    return sorted(findings, key=lambda finding: (finding.cause, finding.host, finding.subject, finding.fault))
+    """The findings, causes before their consequences, then by host; else in the order in which they were found."""
+    return sorted(findings, key=lambda finding: (finding.cause, finding.host, finding.subject))

@@ -124,58 +124,6 @@ def test_an_empty_folder_is_never_taken_for_the_volume(meshed: Lab, runbooks: Ru
     wait_until_healthy(runbooks)
 
 
-SCALE = (
-    f"{KUBECTL} get deployment opencloud --namespace opencloud -o json | "
-    f"""sed 's/"replicas": 1/"replicas": 0/' | {KUBECTL} apply -f -"""
-)
-FAULTS = {
-    "the agent is stopped": ("dock-mirror", "systemctl stop k3s-agent", "K3s does not run"),
-    "the agent does not start at boot": ("dock-mirror", "systemctl disable k3s-agent", "K3s does not run"),
-    "mirror lost its taint": (
-        "dock-mirror",
-        f"@{KUBECTL} taint node dock-mirror dockyard.io/standby-",
-        "takes pods, and must take none",
-    ),
-    "the label is gone": (
-        "dock-prod",
-        f"@{KUBECTL} label node dock-prod dockyard.io/storage-",
-        "does not have the label",
-    ),
-    "a token that all may read": ("dock-mirror", "chmod 644 /etc/rancher/k3s/token", "others than root may read"),
-    "another token": ("dock-mirror", "echo K10x::server:y >/etc/rancher/k3s/token", "has another token"),
-    "options changed by hand": (
-        "dock-prod",
-        "echo 'node-label: [a=b]' >>/etc/rancher/k3s/config.yaml",
-        "what K3s starts with is not as planned",
-    ),
-    "the deployment was scaled by hand": ("dock-load", f"@{SCALE}", "is not as planned in the cluster"),
-    "the control plane is stopped": ("dock-load", "systemctl stop k3s", "the API of K3s does not answer"),
-}
-
-
-@pytest.mark.drill
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_single_fault_is_named_and_mended_by_the_next_run(meshed: Lab, runbooks: Runbooks, fault: str) -> None:
-    host, command, said = FAULTS[fault]
-    where = "dock-load" if command.startswith("@") else host
-    meshed[where].succeed(command.removeprefix("@"), sudo=True)
-    health = runbooks.run("health", "--json")
-    named(health, host, said)
-    changed = runbooks.succeed("phase1_baseline", "--yes", "--json", "--from", "Write K3s' options").changes
-    assert changed
-    wait_until_healthy(runbooks)
-    assert runbooks.succeed("phase1_baseline", "--yes", "--json").changes == {}
-
-
-@pytest.mark.drill
-def test_a_host_that_must_never_be_a_node_is_named(meshed: Lab, runbooks: Runbooks) -> None:
-    file = "/etc/rancher/k3s/config.yaml"
-    meshed["dock-edge"].succeed(f"install -D /dev/null {file}", sudo=True)
-    health = runbooks.run("health", "--json")
-    assert health.faults == ["dock-edge: has K3s and must never join it"], str(health)
-    meshed["dock-edge"].succeed("rm -r /etc/rancher", sudo=True)
-
-
 @pytest.mark.drill
 def test_a_damaged_nats_store_is_named_and_mended_by_what_the_manual_says(meshed: Lab, runbooks: Runbooks) -> None:
     stream = f"{VOLUME}/data/nats/jetstream/stream/streams/KV"
