@@ -64,6 +64,7 @@ def test_a_file_that_cannot_be_replaced_is_named(meshed: Lab, runbooks: Runbooks
     runbooks.succeed("phase1_baseline", *NAMES)
 
 
+@pytest.mark.drill
 def test_broken_markers_are_an_error_and_no_guess(meshed: Lab, runbooks: Runbooks) -> None:
     mirror = meshed["dock-mirror"]
     mirror.succeed("cp -p /etc/hosts /root/hosts && sed -i '/END DOCKYARD/d' /etc/hosts", sudo=True)
@@ -108,6 +109,7 @@ def test_a_changed_host_key_stops_before_the_login(
     assert known.read_text().count(key_of_dash) == 2, "a changed key is never pinned without a person"
 
 
+@pytest.mark.drill
 def test_an_unknown_host_key_shows_how_to_pin_it(
     meshed: Lab, runbooks: Runbooks, inventory: Path, tmp_path: Path
 ) -> None:

@@ -88,6 +88,7 @@ def test_what_was_broken_by_hand_is_named_and_mended_and_nothing_else(meshed: La
     assert runbooks.succeed("health", "--json").faults == []
 
 
+@pytest.mark.drill
 def test_a_host_that_is_off_is_named_and_the_other_four_are_shown(meshed: Lab, runbooks: Runbooks) -> None:
     meshed["dock-edge"].crash()
     health = runbooks.run("health", "--json")

@@ -12,6 +12,7 @@ from tests.lab.drbd import wait_until_alike, wait_until_apart
 from tests.lab.numbered import PAIR, acknowledged, records
 
 
+@pytest.mark.drill
 def test_a_dry_run_changes_nothing_and_hides_the_secret(meshed: Lab, runbooks: Runbooks) -> None:
     dry = runbooks.succeed("phase2_drbd", "--dry-run")
     for line in (
