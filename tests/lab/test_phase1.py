@@ -30,6 +30,7 @@ def on_all(lab: Lab, command: str) -> dict[str, str]:
     return {host: lab[host].succeed(command, sudo=True) for host in HOSTS}
 
 
+@pytest.mark.drill
 def test_a_dry_run_and_a_run_without_a_terminal_change_nothing(pristine: Lab, runbooks: Runbooks) -> None:
     before = on_all(pristine, STATE_OF_ETC)
     dry = runbooks.succeed("phase1_baseline", "--dry-run")
@@ -42,7 +43,7 @@ def test_a_dry_run_and_a_run_without_a_terminal_change_nothing(pristine: Lab, ru
     assert on_all(pristine, STATE_OF_ETC) == before
 
 
-def test_from_pristine_to_twenty_healthy_directions(lab: Lab, runbooks: Runbooks, memory: Memory) -> None:
+def test_from_pristine_to_twenty_healthy_directions(pristine: Lab, runbooks: Runbooks, memory: Memory) -> None:
     first = runbooks.succeed("phase1_baseline", "--yes", "--json")
     assert set(first.changes) == set(HOSTS)
     health = runbooks.succeed("health", "--json")
@@ -50,7 +51,7 @@ def test_from_pristine_to_twenty_healthy_directions(lab: Lab, runbooks: Runbooks
     directions = health.document["tables"]["directions"]
     assert len({(one["source"], one["target"]) for one in directions}) == 20
     assert {one["mtu_proven"] for one in directions} == {"yes"}
-    keep(lab, memory, runbooks.built)
+    keep(pristine, memory, runbooks.built)
     memory.built = runbooks.built
 
 
