@@ -196,7 +196,7 @@ def replicated(lab: Lab, runbooks: Runbooks, memory: Memory) -> Lab:
 def _begin_with(lab: Lab, runbooks: Runbooks, memory: Memory) -> None:
     """Another inventory than the one before begins with a mesh alone, or with pristine machines."""
     if memory.inventory not in {"", runbooks.built}:
-        if (memory.inventory, "mesh" in memory.saved) == ("mesh", True):
+        if memory.inventory == "mesh" and "mesh" in memory.saved:
             _back(lab, "test-mesh")
         else:
             lab.reset()
