@@ -125,6 +125,15 @@ def test_an_empty_folder_is_never_taken_for_the_volume(meshed: Lab, runbooks: Ru
 
 
 @pytest.mark.drill
+def test_a_host_that_must_never_be_a_node_is_named(meshed: Lab, runbooks: Runbooks) -> None:
+    file = "/etc/rancher/k3s/config.yaml"
+    meshed["dock-edge"].succeed(f"install -D /dev/null {file}", sudo=True)
+    health = runbooks.run("health", "--json")
+    assert health.faults == ["dock-edge: has K3s and must never join it"], str(health)
+    meshed["dock-edge"].succeed("rm -r /etc/rancher", sudo=True)
+
+
+@pytest.mark.drill
 def test_a_damaged_nats_store_is_named_and_mended_by_what_the_manual_says(meshed: Lab, runbooks: Runbooks) -> None:
     stream = f"{VOLUME}/data/nats/jetstream/stream/streams/KV"
     meshed["dock-prod"].succeed(f"install -d -g 1000 -m 2770 {stream} && : >{stream}/meta.inf", sudo=True)

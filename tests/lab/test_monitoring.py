@@ -58,6 +58,32 @@ def test_every_query_of_the_dashboards_is_answered(meshed: Lab) -> None:
 
 
 @pytest.mark.drill
+def test_what_is_stopped_misconfigured_or_blocked_is_named_and_mended(meshed: Lab, runbooks: Runbooks) -> None:
+    dash, prod, edge = (meshed[name] for name in ("dock-dash", "dock-prod", "dock-edge"))
+    dash.succeed(
+        "systemctl stop prometheus-alertmanager; sed -i 's/30s/31s/' /etc/dockyard/monitoring/prometheus.yml", sudo=True
+    )
+    prod.succeed("systemctl disable --now prometheus-node-exporter", sudo=True)
+    drop_in = "/etc/systemd/system/prometheus-node-exporter.service.d/dockyard.conf"
+    edge.succeed(
+        f"sed -i 's/:9100/:9101/' {drop_in} && systemctl daemon-reload && systemctl restart prometheus-node-exporter",
+        sudo=True,
+    )
+    health = runbooks.run("health", "--json")
+    assert health.faults == [
+        "dock-dash: prometheus-alertmanager.service does not run",
+        "dock-dash: what sets the monitoring up is not as planned",
+        "dock-dash: Alertmanager does not answer: alerts reach nobody",
+        "dock-dash: the exporter of dock-edge does not answer",
+        "dock-dash: the exporter of dock-prod does not answer",
+    ], str(health)
+    mended = runbooks.succeed("monitoring", "--yes", "--json")
+    assert set(mended.changes) == {"dock-dash", "dock-prod", "dock-edge"}
+    assert runbooks.succeed("health", "--json").faults == []
+    assert runbooks.succeed("monitoring", "--yes", "--json").changes == {}
+
+
+@pytest.mark.drill
 def test_a_prometheus_that_is_killed_comes_back_by_itself(meshed: Lab, runbooks: Runbooks) -> None:
     meshed["dock-dash"].succeed("systemctl kill --signal KILL prometheus", sudo=True)
     wait_until_healthy(runbooks)
