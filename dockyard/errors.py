@@ -79,9 +79,16 @@ class RemoteError(DockyardError):
 
 
 class Unreachable(RemoteError):
-    """The host did not answer in time, refused the connection, or the link broke."""
+    """The host did not answer in time, refused the connection, or the link broke.
+
+    ``answered`` says that it had just logged us in: it was alive a moment ago.
+    """
 
     exit_code = 3
+
+    def __init__(self, host: str, message: str, *, advice: str = "", answered: bool = False) -> None:
+        super().__init__(host, message, advice=advice)
+        self.answered = answered
 
 
 class HostKeyError(RemoteError):

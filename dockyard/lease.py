@@ -23,7 +23,7 @@ from nornir.core import Nornir
 from nornir.core.task import Result, Task
 
 from dockyard.clock import elapsed_s
-from dockyard.errors import CommandFailed, DockyardError, LeaseHeld, StepFailed
+from dockyard.errors import CommandFailed, DockyardError, LeaseHeld, StepFailed, Unreachable
 from dockyard.remote import Command, run
 
 PATH = "/var/lib/dockyard/lease"
@@ -103,12 +103,18 @@ class Holder:
         return boot != our_boot or not _is_alive(int(pid), started)
 
 
+_WITHOUT = (
+    "Without {host} nothing is changed: bring it back. Is the writer gone, too, and nobody can wait? "
+    'Then by hand: "Disaster without {host}" on the page that python runbooks/document.py writes'
+)
+
+
 class Lease:
     """The right to change the cluster; a context manager that takes, renews and gives back the lease.
 
     Raises (on entry):
         LeaseHeld: another run holds it; the message says who, for how long, and when it ends by itself.
-        RemoteError: the arbitrator cannot be asked. Then nobody may change anything.
+        RemoteError: the arbitrator cannot be asked. Then nobody may change anything; the advice says what to do.
     """
 
     def __init__(self, nornir: Nornir, arbitrator: str, purpose: str) -> None:
@@ -122,7 +128,11 @@ class Lease:
         self._keeper = threading.Thread(target=self._keep, name="lease", daemon=True)
 
     def __enter__(self) -> Self:
-        holder = self._take()
+        try:
+            holder = self._take()
+        except Unreachable as error:
+            error.advice = error.advice or _WITHOUT.format(host=self._arbitrator)
+            raise
         if holder is not None and holder.is_gone(_this_process(), _owner()):
             holder = self._take(replaces=holder.run)
         if holder is not None:

@@ -282,8 +282,8 @@ def _no_end(host: Host, exchange: Exchange, answer: Answer) -> RemoteError:
     during = f"while `{name}` was running" if answer.ending is Ending.BROKEN and name else "before the first command"
     advice = "What was done on the host is not known: look again before you change anything."
     if exchange.link is Link.LOST:
-        return Unreachable(host.name, f"the connection was lost {during}", advice=advice)
+        return Unreachable(host.name, f"the connection was lost {during}", advice=advice, answered=True)
     if exchange.link is Link.LATE:
-        return Unreachable(host.name, f"no answer in time {during}", advice=advice)
+        return Unreachable(host.name, f"no answer in time {during}", advice=advice, answered=True)
     said = answer.said[-400:] or "(nothing on standard error)"
     return FramingError(host.name, f"the shell on the host ended {during}: {said}", missing=name, advice=advice)

@@ -10,11 +10,12 @@ FOLDER = "/root/restored"
 
 
 def restore_by_hand(topology: Topology) -> tuple[str, ...]:
-    """In order: which backups are there, the newest one beside the live data, is it whole; () without backups."""
+    """In order: which backups are there, is there room for one, the newest beside the live data, is it whole; or ()."""
     if topology.cluster.backup is None:
         return ()
     return (
         f"{places.SCRIPT} restic snapshots",
+        f"{places.SCRIPT} restic stats --mode restore-size latest; df -h {FOLDER.rpartition('/')[0]}",
         f"{places.SCRIPT} restic restore latest --target {FOLDER}",
         f"cd {FOLDER}{replication_of(topology).mount} && sha256sum --quiet -c {FOLDER}{places.STATE}/about/manifest",
     )

@@ -46,7 +46,7 @@ printf '%s\\n' "$4" >"$asked"
 install -d -m 0755 -- "$(dirname -- "$6")"
 systemctl reset-failed -- "$unit" 2>/dev/null || true
 systemd-run --quiet --no-block --collect --unit="$unit" --property=Type=oneshot --property=Nice=10 \\
-  --property=ExecStopPost="$script release drill" -- "$script" drill "$5" "$6"
+  --property=TimeoutStopSec=infinity --property=ExecStopPost="$script release drill" -- "$script" drill "$5" "$6"
 n=0; until [ "$(systemctl show --property=ActiveState --value -- "$unit")" != inactive ] || [ $((n += 1)) -gt 20 ]; do
   sleep 0.1
 done"""

@@ -17,7 +17,7 @@ from tasks.drbd import places, sizing
 from tasks.drbd.failures import Version
 from tasks.drbd.places import TOKEN
 from tasks.drbd.replica import other_of, replication_of
-from tasks.drbd.witness import PING_S
+from tasks.drbd.witness import PING_S, lost_contact
 
 ANY = "…"
 """Stands for what nobody can know before, within one line."""
@@ -196,11 +196,11 @@ done"""
         return self._typed(host, script, f"{silent} is silent\n{answers} answers")
 
     def last_contact(self, host: str) -> Typed:
-        """The kernel's line about the moment when the connection broke; the boot of the host forgets it."""
-        name = replication_of(self.topology).resource
+        """The kernel's line about the moment when the connection broke, as far as the journal goes back."""
+        pattern = lost_contact(replication_of(self.topology).resource, other_of(self.topology, host))
         script = (
-            "journalctl --dmesg --no-pager --quiet --output=short-iso "
-            f"--grep='drbd {name}.*conn\\( Connected ->' | tail -n 1"
+            "journalctl --no-pager --quiet --output=short-iso --lines=1 "
+            f"--grep='{pattern}' _TRANSPORT=kernel | tail -n 1"
         )
         return self._typed(host, script, ANY)
 

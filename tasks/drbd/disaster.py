@@ -18,7 +18,7 @@ from tasks.drbd.checks import finding
 from tasks.drbd.replica import LIVE, other_of, replication_of
 from tasks.drbd.state import Disk
 from tasks.drbd.switch import USERS, begin_promoted, plan_promote, plan_start, write_token
-from tasks.drbd.witness import WITNESS
+from tasks.drbd.witness import WITNESS, Witness
 from tasks.drbd.writer import WRITER, Record, shown, write_record, writer_of
 
 
@@ -26,13 +26,14 @@ def check_gone(topology: Topology, observed: Observed, *, to: str) -> list[Findi
     """Nobody who matters sees the other replica, and the copy on ``to`` can be promoted. Every finding refuses."""
     gone, judge = other_of(topology, to), topology.cluster.arbitrator
     needed = [one for one in unseen(observed, WITNESS, Cause.DRBD) if one.host in {to, judge}]
-    return [*needed, *_seen_alive(observed, gone, (to, judge)), *_unfit(topology, observed, to, gone)]
+    seen = [*_seen_alive(observed, gone, (to, judge)), *_blind(observed, judge, to, gone)]
+    return [*needed, *seen, *_unfit(topology, observed, to, gone)]
 
 
 def _seen_alive(observed: Observed, gone: str, witnesses: tuple[str, str]) -> list[Finding]:
     found: list[Finding] = []
     error = observed.unseen(LIVE).get(gone)
-    if not isinstance(error, Unreachable):
+    if not isinstance(error, Unreachable) or error.answered:
         evidence = str(error) if error else observed.of(LIVE, gone).sentence
         found.append(finding(gone, "is not gone: it answers this machine", evidence, f"Without --disaster, or: {_OFF}"))
     for witness in witnesses:
@@ -41,6 +42,15 @@ def _seen_alive(observed: Observed, gone: str, witnesses: tuple[str, str]) -> li
             evidence = f"{witness} gets answers from it through the mesh"
             found.append(finding(gone, f"is not gone: {witness} sees it", evidence, _OFF))
     return found
+
+
+def _blind(observed: Observed, judge: str, to: str, gone: str) -> list[Finding]:
+    """An arbitrator that sees neither replica may be the one that is cut off."""
+    state = observed.seen(WITNESS).get(judge)
+    if state is None or state.answers.get(to):
+        return []
+    fault = f"cannot witness: it does not see {to} either, so that nothing follows from not seeing {gone}"
+    return [finding(judge, fault, f"no answer from {to} through the mesh", f"Mend the mesh of {judge} first")]
 
 
 _OFF = "switch it off first, so that it cannot write any more; then run this again"
@@ -56,6 +66,13 @@ def _unfit(topology: Topology, observed: Observed, to: str, gone: str) -> list[F
     if state.disk is not Disk.UP_TO_DATE:
         fault = f"its copy is {state.disk}: promoting it would bring back old or torn data"
         found.append(finding(to, fault, state.sentence, f"Bring {gone} back, or restore a backup"))
+    if state.connected:
+        found.append(finding(gone, f"is not gone: {to} is connected to it", state.sentence, _OFF))
+    if state.standalone:
+        name = replication_of(topology).resource
+        fault = "it gave the connection up before: how old its copy is, and what the other side wrote, nobody knows"
+        advice = f"If it is the copy that you want all the same: drbdadm connect {name} on it, then this again"
+        found.append(finding(to, fault, state.sentence, advice))
     if state.quorum_lost:
         judge = topology.cluster.arbitrator
         advice = f"Bring {gone} or {judge} back; a host that has just booted needs the other replica (docs/failures.md)"
@@ -80,7 +97,6 @@ def preflight(topology: Topology, observed: Observed, *, to: str) -> Page:
     """The evidence and the price, for the person who decides, and the phrase that says both were read."""
     gone, judge = other_of(topology, to), topology.cluster.arbitrator
     here, there = observed.of(WITNESS, to), observed.of(WITNESS, judge)
-    since = [seconds for seconds in (here.lost_s, here.silent_s.get(gone)) if seconds is not None]
     replication = replication_of(topology)
     seen = f"{judge} does not see it ({_silence(there.silent_s.get(gone))})"
     lines = (
@@ -92,8 +108,14 @@ def preflight(topology: Topology, observed: Observed, *, to: str) -> Page:
         _RETURN.format(gone=gone),
         f"If you can, make sure that {gone} is off and stays off.",
     )
-    minutes = max(1, -(-max(since, default=0) // 60))
-    return Page(lines=lines, phrase=f"give {replication.resource} to {to} and lose the last {minutes} min")
+    return Page(lines=lines, phrase=f"give {replication.resource} to {to} and lose {_span(here, gone)}")
+
+
+def _span(here: Witness, gone: str) -> str:
+    """What is lost, as a time. A handshake says nothing of DRBD: without its own log nobody knows since when."""
+    if here.lost_s is None:
+        return "an unknown time"
+    return f"the last {max(1, -(-max(here.lost_s, here.silent_s.get(gone, 0)) // 60))} min"
 
 
 def _silence(seconds: int | None) -> str:

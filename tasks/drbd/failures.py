@@ -257,6 +257,7 @@ class Refusal(StrEnum):
     NO_ARBITRATOR = "the arbitrator cannot be reached"
     NO_TARGET = "the new writer cannot be reached"
     SEEN = "the writer can be reached"
+    NO_WITNESS = "the arbitrator does not see the new writer either"
     OUTDATED = "the copy is outdated"
     NO_QUORUM = "there is no quorum"
 
@@ -268,6 +269,7 @@ def refusals(setup: Setup, world: World, to: str, controller: str | None = None)
         Refusal.NO_ARBITRATOR: setup.arbitrator not in reach,
         Refusal.NO_TARGET: to not in reach,
         Refusal.SEEN: bool(sees_writer(setup, world, to, controller)),
+        Refusal.NO_WITNESS: not talk(setup, world, setup.arbitrator, to),
         Refusal.OUTDATED: to in world.outdated,
         Refusal.NO_QUORUM: setup.version is Version.V9 and to not in world.quorate,
     }

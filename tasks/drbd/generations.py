@@ -36,11 +36,14 @@ class Generations:
 
 
 class Relation(Enum):
-    """How one copy stands to another; the value is a sentence, `said` puts the names in."""
+    """How one copy stands to another; the value is a sentence, `said` puts the names in.
+
+    One that goes on from the other may still lack what that one wrote last and could not send.
+    """
 
     SAME = "both are of the same generation"
-    AHEAD = "{one} holds all that {two} holds, and more"
-    BEHIND = "{two} holds all that {one} holds, and more"
+    AHEAD = "{one} goes on from what {two} has"
+    BEHIND = "{two} goes on from what {one} has"
     SPLIT = "both were written without the other"
     UNRELATED = "they have no generation in common"
 

@@ -108,9 +108,11 @@ def _together(topology: Topology, observed: Observed, choice: Choice) -> Iterato
         yield finding(first, f"{how.said(*states)}: DRBD never connects them", evidence, advice)
     else:
         fault = f"they are apart, and there is no split brain: {how.said(*states)}"
-        yield finding(
-            first, fault, evidence, f"Where it says StandAlone: drbdadm connect {name}; nothing is lost by it"
+        advice = (
+            f"Where it says StandAlone: drbdadm connect {name}. The one that goes on wins: what the other one wrote "
+            "last and could not send is only there, and is overwritten (docs/drbd.md, When the writer returns)"
         )
+        yield finding(first, fault, evidence, advice)
 
 
 def _unfit(observed: Observed, choice: Choice) -> Iterator[Finding]:
@@ -126,10 +128,8 @@ def _unfit(observed: Observed, choice: Choice) -> Iterator[Finding]:
 
 def _no_copy(topology: Topology, observed: Observed, choice: Choice) -> Iterator[Finding]:
     """Why no copy of the victim's data can be made; nothing when one is there already, or none is wanted."""
-    if (
-        choice.keep is Keep.NOTHING
-        or kept_as(topology, observed, choice) in observed.of(choice.parted, choice.victim).kept
-    ):
+    there = kept_as(topology, observed, choice) in observed.of(choice.parted, choice.victim).kept
+    if choice.keep is Keep.NOTHING or (there and not _is_older(topology, observed, choice)):
         return
     if choice.keep is Keep.FILES and choice.victim in observed.unseen(CHANGES):
         advice = "--keep image keeps the whole disk, whatever is on it"
@@ -204,7 +204,7 @@ def _copy(topology: Topology, observed: Observed, choice: Choice) -> str:
     if choice.keep is Keep.NOTHING:
         return "NO COPY is kept of it."
     path, seen = kept_as(topology, observed, choice), observed.of(choice.parted, choice.victim)
-    if path in seen.kept:
+    if path in seen.kept and not _is_older(topology, observed, choice):
         return f"A copy ({size(seen.kept[path])}) is kept in {choice.victim}:{path} already."
     what = "its whole disk" if choice.keep is Keep.IMAGE else "these files, as they are now"
     needed = size(_needed(observed, choice))
@@ -223,11 +223,30 @@ def _stops(observed: Observed, victim: str) -> Iterator[str]:
 
 
 def plan_close(topology: Topology, observed: Observed, *, choice: Choice) -> Plan:
-    """Stop what uses the storage on the victim, unmount and demote: from then on nothing changes there."""
+    """Stop what uses the storage on the victim, unmount and demote: from then on nothing changes there.
+
+    A copy that was made before it was last written goes by another name from then on.
+    """
     if not is_split(topology, observed, choice.parted):
         return {}
     parts = [plan(topology, observed, to=choice.survivor) for plan in (plan_stop, plan_demote)]
-    return filled({choice.victim: [change for part in parts for change in part.get(choice.victim, ())]})
+    old = [_set_aside(kept_as(topology, observed, choice))] if _is_older(topology, observed, choice) else []
+    return filled({choice.victim: [*(change for part in parts for change in part.get(choice.victim, ())), *old]})
+
+
+def _is_older(topology: Topology, observed: Observed, choice: Choice) -> bool:
+    """A copy is there, and the victim has been written since, or may be: it is Primary, or mounted.
+
+    Its generation does not tell: DRBD begins a new one only when it has no bitmap yet (`drbd_set_role`).
+    """
+    state = observed.of(LIVE, choice.victim)
+    there = kept_as(topology, observed, choice) in observed.of(choice.parted, choice.victim).kept
+    return there and (state.primary or state.mounted)
+
+
+def _set_aside(path: str) -> Run:
+    script = 'at=$(date -u -r "$1" +%Y%m%dT%H%M%SZ) && mv -- "$1" "$1.$at" && mv -- "$1.sha256" "$1.$at.sha256"'
+    return Run(title=f"set the older copy {path} aside", argv=("sh", "-c", script, "aside", path))
 
 
 _KEEP = r"""
@@ -256,6 +275,24 @@ do
     [ $((n += 1)) -le 150 ] || { echo "no contact within a minute: $(drbdadm cstate "$connection" 2>&1)" >&2; exit 1; }
     sleep 0.4
 done"""
+
+_YOUNGER = r"""
+newest=$(find "$root" -xdev -newercm "$1.sha256" -print -quit) || exit
+[ -z "$newest" ] || { echo "$newest was written after the copy $1: move that away, run this again" >&2; exit 75; }
+"""
+_LOOK_AGAIN = {
+    Keep.FILES: f"open_view || exit\n{_YOUNGER}",
+    Keep.IMAGE: f'if open_view; then\n{_YOUNGER}\nelse gzip -dc <"$1" | cmp - "$disk"; fi',
+}
+"""Files that cannot be read are compared as blocks."""
+
+
+def _look_again(topology: Topology, choice: Choice, path: str) -> Run:
+    script = looking(topology, topology.host(choice.victim), _LOOK_AGAIN[choice.keep])
+    argv = ("sh", "-s", "--", path)
+    title = f"see that nothing was written since the copy {path}"
+    return Run(title=title, argv=argv, stdin=f"{{\n{script}\nexit; }}\n".encode(), timeout_s=KEEP_TIMEOUT_S)
+
 
 _GIVE_UP = (
     r"""
@@ -298,7 +335,8 @@ def plan_discard(topology: Topology, observed: Observed, *, choice: Choice) -> P
         destroys=f"{choice.victim}:{disk}",
     )
     other = ("sh", "-c", GO_ON, "connect", connection(topology, observed, choice.survivor))
-    return {choice.victim: [discard], choice.survivor: [Run(title=f"connect {name}", argv=other, timeout_s=90)]}
+    again = [_look_again(topology, choice, kept)] if kept else []
+    return {choice.victim: [*again, discard], choice.survivor: [Run(title=f"connect {name}", argv=other, timeout_s=90)]}
 
 
 def connection(topology: Topology, observed: Observed, host: str) -> str:

@@ -54,16 +54,21 @@ USERS = Domain("users of the storage", _probes, _read, carries_replica)
 def check_ready(topology: Topology, observed: Observed, *, to: str) -> list[Finding]:
     """Both replicas are connected, the new writer's disk is UpToDate, the record is sound, and all that was seen.
 
-    The old writer may have lost its disk: what it writes goes to the new one's disk alone.
+    While the old writer still has the storage, nothing may be out of sync: it could not be handed over, and would be
+    away for nothing. The old writer may have lost its disk: what it writes goes to the new one's disk alone.
     """
-    state = observed.seen(LIVE).get(to)
+    leaving = other_of(topology, to)
+    state, old = observed.seen(LIVE).get(to), observed.seen(LIVE).get(leaving)
     findings = [
-        *check_connected(topology, observed, leaving=other_of(topology, to)),
+        *check_connected(topology, observed, leaving=leaving),
         *unseen(observed, WRITER, Cause.DRBD),
         *_record(topology, observed, to),
+        *_nobody_has_it(topology, observed),
     ]
     if state and state.attached and state.disk is not Disk.UP_TO_DATE:
         findings.append(finding(to, f"its copy is {state.disk}", state.sentence, "Wait until it is UpToDate"))
+    elif old and (old.primary or old.mounted):
+        findings.extend(_unsent(topology, observed, leaving, _DIFFERS))
     return findings
 
 
@@ -89,8 +94,33 @@ def _begun(observed: Observed, record: Record) -> Iterator[Finding]:
             record.writer,
             "it was named as the writer and has not begun: let it mount before it hands over",
             f"{places.STORAGE} is {service(state)}; {state.sentence}; it was told: {shown(copy or NOBODY)}",
-            f"python runbooks/failover.py --to {record.writer}, then this again",
+            f"python runbooks/failover.py --to {record.writer}, then this again. Cannot it mount any more (its disk is "
+            f"gone)? Switch it off, then --disaster",
         )
+
+
+_DIFFERS = "Wait while it is synchronised; else a comparison found it: docs/drbd.md, When a comparison finds something"
+
+
+def _unsent(topology: Topology, observed: Observed, leaving: str, advice: str) -> Iterator[Finding]:
+    """What the two sides lack of each other's data; a ``leaving`` side without a disk lacks nothing that counts."""
+    for host, state in seen_replicas(topology, observed).items():
+        if host == leaving and state.diskless:
+            continue
+        if state.disk is not Disk.UP_TO_DATE or (state.out_of_sync_kib and not state.only_copy):
+            fault = f"not all has arrived: {state.out_of_sync_kib} KiB are out of sync"
+            yield finding(host, fault, state.sentence, advice)
+
+
+def _nobody_has_it(topology: Topology, observed: Observed) -> Iterator[Finding]:
+    """The writer that is named has let go, and the line broke before anybody else was named."""
+    record = observed.seen(WRITER).get(topology.cluster.arbitrator, NOBODY)
+    state, name = observed.seen(LIVE).get(record.writer), replication_of(topology).resource
+    if state and state.running and not (state.connected or state.primary) and state.storage.active == "inactive":
+        fault = "it let go of the storage, and the line broke: nobody has it"
+        back = f"drbdadm primary {name} && systemctl start {places.STORAGE}"
+        advice = f"It waits for the line. To let {record.writer} go on alone, as nobody else was named: {back} on it"
+        yield finding(record.writer, fault, state.sentence, advice)
 
 
 def plan_let_go(topology: Topology, observed: Observed, *, to: str) -> Plan:
@@ -149,14 +179,11 @@ def check_all_sent(topology: Topology, observed: Observed, *, to: str) -> list[F
     all writes and then the end of the role over in one stream, and `plan_promote` looks at that role.
     """
     leaving = other_of(topology, to)
-    findings = check_connected(topology, observed, leaving=leaving)
-    for host, state in seen_replicas(topology, observed).items():
-        if host == leaving and state.diskless:
-            continue
-        if state.disk is not Disk.UP_TO_DATE or (state.out_of_sync_kib and not state.only_copy):
-            fault = f"not all has arrived: {state.out_of_sync_kib} KiB are out of sync"
-            findings.append(finding(host, fault, state.sentence, "It is being sent; look at the line between the two"))
-    return findings
+    return [
+        *check_connected(topology, observed, leaving=leaving),
+        *_unsent(topology, observed, leaving, "It is being sent; look at the line between the two"),
+        *_nobody_has_it(topology, observed),
+    ]
 
 
 def plan_new_writer(topology: Topology, observed: Observed, *, to: str, since: str) -> Plan:
@@ -224,19 +251,26 @@ def check_token(topology: Topology, observed: Observed, *, to: str) -> list[Find
     if wanted == 1 or token in {wanted, wanted + 1}:
         return []
     evidence = f"token {token or 'missing'}, expected {wanted}"
+    path = f"{replication_of(topology).mount}/{places.TOKEN}"
     advice = (
         "Start nothing before you know why (docs/drbd.md). It is also missing when the other side was named before and "
-        "never mounted, or had unmounted by itself: then failover.py --to the other side, and back"
+        "never mounted, or had unmounted by itself: then failover.py --to the other side, and back. If that cannot "
+        f"mount any more, nobody wrote it, and DRBD, connected and in sync, has all there was: on {to} "
+        f"echo {wanted} >{path}, and run this again"
     )
     return [finding(to, "what was written last on the other side is not here", evidence, advice)]
 
 
-def plan_start(_topology: Topology, observed: Observed, *, to: str) -> Plan:
-    """Start the units that use the storage on the new writer, last one first."""
-    units = reversed(list(observed.of(USERS, to).units.items()))
-    stopped = [name for name, state in units if not state.is_active]
+def plan_start(topology: Topology, observed: Observed, *, to: str) -> Plan:
+    """Start the units that use the storage on the new writer, last one first.
+
+    The token of a switch away from it that was given up is taken back: it would prove nothing about a later one.
+    """
+    users, generation = observed.of(USERS, to), writer_of(topology, observed).generation
+    back = [write_token(replication_of(topology), generation)] if users.token == generation + 1 else []
+    stopped = [name for name, state in reversed(list(users.units.items())) if not state.is_active]
     starts = [Run(title=f"start {name}", argv=("systemctl", "start", "--", name), timeout_s=300) for name in stopped]
-    return {to: starts} if starts else {}
+    return filled({to: [*back, *starts]})
 
 
 def _others(topology: Topology, to: str) -> list[str]:

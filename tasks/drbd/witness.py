@@ -28,16 +28,25 @@ ask() {{
 }}
 {asks}
 wait
-lost=$(journalctl --dmesg --no-pager --quiet --output=short-unix --grep='drbd {name}.*conn\( Connected ->' | tail -n 1)
+lost=$(journalctl --no-pager --quiet --output=short-unix --lines=1 --grep='{lost}' _TRANSPORT=kernel | tail -n 1)
 [ -z "$lost" ] || printf 'lost||%s\n' "${{lost%%.*}}"
 printf 'now||%s\n' "$(date +%s)"
 """
 
 
+def lost_contact(resource: str, *others: str) -> str:
+    """A pattern for the kernel's line about the moment when DRBD lost its connection to one of ``others``.
+
+    8.4 names no peer in it: ``drbd data: conn( Connected -> ...``; 9 does: ``drbd data dock-prod: conn( ...``.
+    """
+    return rf"drbd {resource}( ({'|'.join(others)}))?: .*conn\( Connected ->"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Witness:
     """What one host sees. ``answers`` by replica; ``silent_s`` are seconds since the last WireGuard handshake with it
-    (none where there never was one). ``lost_s``: seconds since DRBD lost its connection here, None if it says nothing.
+    (none where there never was one). ``lost_s``: seconds since DRBD lost its connection here, also before this boot;
+    None if its journal says nothing of it.
     """
 
     answers: Mapping[str, bool]
@@ -52,7 +61,7 @@ def _probes(topology: Topology, host: Host) -> Sequence[Command]:
         ping_s=PING_S,
         interface=shlex.quote(topology.cluster.wireguard.interface),
         asks="\n".join(f"ask {one.name} {one.wireguard.address} &" for one in others),
-        name=topology.cluster.drbd.resource,
+        lost=lost_contact(topology.cluster.drbd.resource, *(one.name for one in others)),
     )
     return [Command(PROBE, ("sh", "-c", script), timeout_s=30)]
 
@@ -62,9 +71,15 @@ def _read(_topology: Topology, _host: Host, outputs: Outputs) -> Witness:
 
 
 def read_witness(text: str) -> Witness:
-    """What the probe printed; raises ParseError for anything else, also when it ends early."""
+    """What the probe printed; raises ParseError for anything else, also when it ends early, or could not ask.
+
+    Silence is exit code 1 of ping(8); any other means that nothing was asked.
+    """
     printed = Printed(PROBE, text)
     rows = printed.rows("drbd_witness")
+    for row in rows:
+        if row["kind"] == "ping" and row["value"] not in {"0", "1"}:
+            raise printed.error(0, f"could not ask {row['name']}: exit code {row['value']} of ping")
     now = next((int(row["value"]) for row in rows if row["kind"] == "now"), None)
     if now is None:
         raise printed.error(0, "ends before the host's clock")

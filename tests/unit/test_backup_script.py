@@ -20,7 +20,7 @@ from tests.unit.backups import PROD, STORAGE, topology
 UNITS = ("app.service", "k3s-agent.service")
 STUBS = {
     "findmnt": 'cat "$S/mounted"',
-    "drbdadm": 'cat "$S/role"',
+    "drbdadm": 'case $1 in dstate) cat "$S/disks" ;; *) cat "$S/role" ;; esac',
     "lvs": '[ -e "$S/lvm" ] || exit 5; case $* in */dockyard-backup*) [ -e "$S/left" ] ;; *) echo "  vg0/data" ;; esac',
     "lvcreate": 'echo "lvcreate $*" >>"$S/log"; [ ! -e "$S/no-room" ]',
     "lvremove": 'echo "lvremove $*" >>"$S/log"; rm -f "$S/left"',
@@ -76,6 +76,7 @@ class Script:
         self.live.mkdir()
         self.finds("mounted", "/dev/drbd0")
         self.finds("role", "Primary/Secondary")
+        self.finds("disks", "UpToDate/UpToDate")
         self.write("letter", "one")
 
     def finds(self, name: str, said: str = "") -> None:
@@ -194,7 +195,7 @@ def test_a_lock_is_waited_for_and_only_stale_ones_are_taken_away(script: Script)
     assert run
     assert run.ok
     unlocks = [line for line in script.done("restic") if "unlock" in line]
-    assert [line.split("sftp.args=")[1].split(" ")[-2:] for line in unlocks] == [["unlock", "--quiet"]]
+    assert [line.split("sftp.command=")[1].split(" ")[-2:] for line in unlocks] == [["unlock", "--quiet"]]
     assert not any("--remove-all" in line for line in script.done("restic"))
 
 
@@ -274,6 +275,23 @@ def test_without_room_for_a_snapshot_it_goes_on_without_one(script: Script) -> N
     assert (run.ok, run.how) == (True, "stopped")
     assert script.done("fsfreeze")[-1].startswith("fsfreeze --unfreeze")
     assert script.done("unshare") == []
+
+
+@pytest.mark.parametrize("disks", ["Diskless/UpToDate", "Inconsistent/UpToDate"])
+def test_a_volume_that_holds_old_data_gets_no_snapshot(script: Script, disks: str) -> None:
+    script.finds("lvm")
+    script.finds("disks", disks)
+    run = script.unit("run")
+    assert run
+    assert (run.ok, run.how, script.done("lvcreate")) == (True, "stopped", [])
+
+
+def test_while_the_other_replica_is_not_seen_nothing_is_forgotten(script: Script) -> None:
+    script.finds("disks", "UpToDate/DUnknown")
+    run = script.unit("run")
+    assert run
+    assert run.ok
+    assert not any(" forget " in line for line in script.done("restic"))
 
 
 def test_the_manifest_is_one_of_sha256sum_whatever_files_are_called(script: Script) -> None:

@@ -291,6 +291,24 @@ def test_a_writer_that_is_about_to_mount_is_waited_for() -> None:
     assert (found.host, "has not begun" in found.fault) == (PROD, True)
 
 
+@pytest.mark.parametrize("parts", [{"out_of_sync_kib": 4}, {"disk": Disk.INCONSISTENT}])
+def test_what_could_not_be_handed_over_stops_nothing(parts: dict[str, Any]) -> None:
+    differs = of(PROD, resource=resource(Role.PRIMARY, parts.pop("disk", Disk.UP_TO_DATE), **parts))(healthy())
+    (found,) = ready(differs)
+    assert (found.host, found.fault.startswith("not all has arrived")) == (PROD, True)
+
+
+def test_a_writer_that_let_go_before_the_line_broke_is_told_how_to_go_on_alone() -> None:
+    let_go = both(
+        of(PROD, storage=unit(places.STORAGE, "inactive"), resource=resource(link=Link.CONNECTING)),
+        facts(PROD, on_mount=""),
+        of(MIRROR, resource=resource(link=Link.CONNECTING)),
+    )(healthy())
+    (found,) = [one for one in ready(let_go) if "nobody has it" in one.fault]
+    assert (found.host, "drbdadm primary data && systemctl start" in found.advice) == (PROD, True)
+    assert found in sent(observed(let_go))
+
+
 @pytest.mark.parametrize("host", PAIR)
 @pytest.mark.parametrize("parts", [{"out_of_sync_kib": 4}, {"disk": Disk.INCONSISTENT}, {"link": Link.CONNECTING}])
 def test_not_all_was_sent(host: str, parts: dict[str, Any]) -> None:

@@ -44,13 +44,19 @@ def seen(
 ) -> Observed:
     """The writer is gone, the copy on dock-mirror is good and alone; parts of that replaced."""
     states: dict[str, Any] = healthy()
-    alone = resource(Role.SECONDARY, (mirror or {}).pop("disk", Disk.UP_TO_DATE), link=Link.CONNECTING)
+    link = (mirror or {}).pop("link", Link.CONNECTING)
+    alone = resource(Role.SECONDARY, (mirror or {}).pop("disk", Disk.UP_TO_DATE), link=link)
     votes = replace(alone.volumes[0], quorum=(mirror or {}).pop("quorum", Said.UNSAID))
     states[MIRROR] = replace(states[MIRROR], resource=replace(alone, volumes=(votes,)), **(mirror or {}))
     states[PROD] = prod
     copies: dict[str, object] = {**records(**record), PROD: GONE}
     base = observed(states, copies)
-    looks = {LOAD: silent(lost_s=None), MIRROR: silent(), PROD: GONE, **(witnesses or {})}
+    looks = {
+        LOAD: silent(answers={PROD: False, MIRROR: True}, lost_s=None),
+        MIRROR: silent(),
+        PROD: GONE,
+        **(witnesses or {}),
+    }
     return base.merged(Observed({host: {WITNESS.name: look} for host, look in looks.items()}))
 
 
@@ -66,6 +72,16 @@ def test_a_writer_that_nobody_sees_and_a_good_copy_are_no_obstacle() -> None:
     ("view", "fault"),
     [
         (lambda: seen(prod=healthy()[PROD]), "dock-prod: is not gone: it answers this machine"),
+        (
+            lambda: seen(prod=Unreachable(PROD, "late", answered=True)),
+            "dock-prod: is not gone: it answers this machine",
+        ),
+        (
+            lambda: seen(witnesses={LOAD: silent(answers={PROD: False, MIRROR: False})}),
+            "dock-load: cannot witness: it does not see dock-mirror either",
+        ),
+        (lambda: seen(mirror={"link": Link.CONNECTED}), "dock-prod: is not gone: dock-mirror is connected to it"),
+        (lambda: seen(mirror={"link": Link.STAND_ALONE}), "dock-mirror: it gave the connection up before"),
         (lambda: seen(prod=AuthenticationFailed(PROD, "no key")), "dock-prod: is not gone: it answers this machine"),
         (lambda: seen(witnesses={LOAD: silent(answers={PROD: True})}), "dock-prod: is not gone: dock-load sees it"),
         (lambda: seen(witnesses={MIRROR: silent(answers={PROD: True})}), "dock-prod: is not gone: dock-mirror sees it"),
@@ -102,6 +118,11 @@ def test_the_page_shows_evidence_and_price_and_its_phrase_the_time() -> None:
     assert page.phrase == "give data to dock-mirror and lose the last 4 min"
 
 
+def test_a_handshake_says_nothing_of_since_when_nothing_was_replicated() -> None:
+    view = seen(witnesses={MIRROR: silent(lost_s=None)})
+    assert drbd.preflight(topology(), view, to=MIRROR).phrase == "give data to dock-mirror and lose an unknown time"
+
+
 def test_the_record_moves_on_at_the_arbitrator_and_here_alone() -> None:
     plan = drbd.plan_new_writer_alone(topology(), seen(), to=MIRROR, since=SINCE)
     title = "name dock-mirror as the writer (generation 2)"
@@ -120,7 +141,7 @@ def test_promotion_is_never_forced_and_not_repeated() -> None:
     assert titles(drbd.plan_promote_alone(topology(), observed({**states, MIRROR: done}), to=MIRROR)) == {}
 
 
-@pytest.mark.parametrize(("token", "marks"), [(0, True), (1, True), (2, False), (3, False)])
+@pytest.mark.parametrize(("token", "marks"), [(0, True), (1, True), (2, False), (3, True)])
 def test_what_goes_on_is_marked_before_anything_starts(token: int, marks: bool) -> None:
     view = observed(healthy(writer=MIRROR), records(MIRROR, 2), {MIRROR: replace(users()[MIRROR], token=token)})
     (changes,) = titles(drbd.plan_start_alone(topology(), view, to=MIRROR)).values()
@@ -140,7 +161,9 @@ def test_what_a_witness_printed_is_read() -> None:
     )
 
 
-@pytest.mark.parametrize("text", ["", PRINTED.replace("now||1000\n", ""), PRINTED + "ping|dock-prod|maybe\n"])
+@pytest.mark.parametrize(
+    "text", ["", PRINTED.replace("now||1000\n", ""), PRINTED + "ping|dock-prod|maybe\n", "ping|dock-prod|2\nnow||9\n"]
+)
 def test_a_witness_that_is_cut_off_or_says_something_new_is_refused(text: str) -> None:
     with pytest.raises(ParseError):
         read_witness(text)

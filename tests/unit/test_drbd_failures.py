@@ -227,10 +227,10 @@ def test_a_seat_never_reaches_more_than_everybody_who_is_on() -> None:
     [
         ((), [Refusal.SEEN]),
         (("dock-prod off",), []),
-        (("dock-prod off", "dock-load off"), [Refusal.NO_ARBITRATOR]),
-        (("dock-mirror off",), [Refusal.NO_TARGET, Refusal.SEEN]),
+        (("dock-prod off", "dock-load off"), [Refusal.NO_ARBITRATOR, Refusal.NO_WITNESS]),
+        (("dock-mirror off",), [Refusal.NO_TARGET, Refusal.SEEN, Refusal.NO_WITNESS]),
         (("home cut off",), [Refusal.SEEN]),
-        (("dc without power",), [Refusal.NO_ARBITRATOR, Refusal.NO_TARGET, Refusal.SEEN]),
+        (("dc without power",), [Refusal.NO_ARBITRATOR, Refusal.NO_TARGET, Refusal.SEEN, Refusal.NO_WITNESS]),
     ],
 )
 def test_what_a_failover_is_refused_for(names: tuple[str, ...], refused: list[Refusal]) -> None:

@@ -272,6 +272,8 @@ def test_what_uses_the_storage_starts_when_what_was_written_last_is_there(
     assert up.returncode == 0
     assert guard.changed == ["drbdadm primary data", "mount -t ext4 /dev/drbd0 /srv/data", *starts]
     assert ("its units are not started" in up.stdout) == (not starts)
+    left = (tmp_path / "token").read_text().strip() if token else ""
+    assert left == (str(generation) if starts and token else token or ""), "a switch that was given up proves nothing"
 
 
 def test_nothing_starts_without_the_mount(tmp_path: Path, nine: bool) -> None:

@@ -55,7 +55,7 @@ def test_two_histories_and_room_for_a_copy_are_no_obstacle() -> None:
     [
         (
             lambda: apart(ids={MIRROR: BASE}),
-            "dock-prod: they are apart, and there is no split brain: dock-prod holds all that dock-mirror",
+            "dock-prod: they are apart, and there is no split brain: dock-prod goes on from what dock-mirror",
         ),
         (
             lambda: apart(ids={PROD: OURS[MIRROR]}),
@@ -139,9 +139,10 @@ def test_the_victims_side_is_closed_and_the_other_one_left_alone() -> None:
 def test_what_is_kept_is_named_after_the_generation_that_ends_and_not_kept_twice() -> None:
     path = "/var/lib/dockyard/kept/data-C3C43B759EF3992C-files.tar.gz"
     assert titles(split.plan_keep(CLUSTER, apart(), choice=CHOICE)) == {PROD: [f"keep a copy in {path}"]}
-    assert titles(split.plan_keep(CLUSTER, apart(kept={path: 4096}), choice=CHOICE)) == {}
-    assert faults(apart(kept={path: 4096}, room_bytes=0)) == []
-    assert "already" in page(apart(kept={path: 4096}))[0]
+    closed = apart(kept={path: 4096}, primaries=(MIRROR,))
+    assert titles(split.plan_keep(CLUSTER, closed, choice=CHOICE)) == {}
+    assert faults(apart(kept={path: 4096}, primaries=(MIRROR,), room_bytes=0)) == []
+    assert "already" in page(closed)[0]
     image = replace(CHOICE, keep=Keep.IMAGE, into="/mnt/usb")
     assert titles(split.plan_keep(CLUSTER, apart(kept={path: 4096}), choice=image)) == {
         PROD: ["keep a copy in /mnt/usb/data-C3C43B759EF3992C-disk.img.gz"]
@@ -149,10 +150,21 @@ def test_what_is_kept_is_named_after_the_generation_that_ends_and_not_kept_twice
     assert titles(split.plan_keep(CLUSTER, apart(), choice=replace(CHOICE, keep=Keep.NOTHING))) == {}
 
 
+def test_a_copy_from_before_the_victim_was_written_again_is_set_aside() -> None:
+    path = "/var/lib/dockyard/kept/data-C3C43B759EF3992C-files.tar.gz"
+    written = apart(kept={path: 4096})
+    assert titles(split.plan_close(CLUSTER, written, choice=CHOICE))[PROD][-1] == f"set the older copy {path} aside"
+    assert "already" not in page(written)[0]
+    assert faults(apart(kept={path: 4096}, room_bytes=0)) == [
+        "dock-prod: there is no room in /var/lib/dockyard/kept for a copy"
+    ]
+
+
 def test_only_the_victim_discards_and_only_what_was_shown() -> None:
     plan = split.plan_discard(CLUSTER, apart(), choice=CHOICE)
     assert destroyed(plan) == {"dock-prod:/dev/vdb"} == split.named(CHOICE, CLUSTER)
-    (discard,), (connect,) = plan[PROD], plan[MIRROR]
+    (look, discard), (connect,) = plan[PROD], plan[MIRROR]
+    assert look.title.startswith("see that nothing was written since the copy")
     assert discard.commands()[0].argv[3:] == (
         "discard",
         "data",
@@ -164,7 +176,7 @@ def test_only_the_victim_discards_and_only_what_was_shown() -> None:
     nothing = split.plan_discard(CLUSTER, apart(), choice=replace(CHOICE, keep=Keep.NOTHING))
     assert nothing[PROD][0].commands()[0].argv[-1] == ""
     nine = split.plan_discard(CLUSTER, apart(nine=True), choice=CHOICE)
-    assert nine[PROD][0].commands()[0].argv[4] == "data:dock-mirror"
+    assert nine[PROD][1].commands()[0].argv[4] == "data:dock-mirror"
     assert nine[MIRROR][0].commands()[0].argv[4] == "data:dock-prod"
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dockyard.errors import StepFailed
+from dockyard.errors import StepFailed, Unreachable
 from dockyard.lease import _RELEASE, _RENEW, _TAKE, RENEW_EVERY_S, Holder, Lease, _this_process
 from tests.unit.conftest import LocalCluster
 
@@ -131,6 +131,16 @@ def test_a_lease_that_was_just_granted_is_not_asked_for_again(asked: Asked) -> N
         asked.hold()
         asked.hold()
         assert len(asked.said) == 2
+
+
+def test_without_the_arbitrator_it_says_what_a_person_may_do(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(_script: str) -> str:
+        raise Unreachable("dock-load", "no answer")
+
+    monkeypatch.setattr(asked, "_ask", away)
+    with pytest.raises(Unreachable) as refused, asked:
+        pass
+    assert '"Disaster without dock-load"' in refused.value.advice
 
 
 def test_a_lease_that_was_lost_stays_lost(asked: Asked) -> None:

@@ -118,7 +118,7 @@ class Pair:
         if title == "unmount and demote":
             machine.mounted, machine.primary, machine.storage = False, False, "inactive"
         assert not machine.primary
-        if "copy" in title:
+        if title.startswith("keep a copy"):
             machine.kept[title.removeprefix("keep a copy in ")] = 4096
         elif "discarding" in title:
             assert machine.kept, "nothing is discarded without a copy"
