@@ -63,24 +63,35 @@ def test_a_drill_whose_controller_died_heals_by_itself_and_is_cleared(replicated
     wait_until_healthy(runbooks)
 
 
-@pytest.mark.drill
-def test_a_block_that_rotted_is_found_named_and_mended(replicated: Lab, runbooks: Runbooks) -> None:
-    prod, mirror = replicated["dock-prod"], replicated["dock-mirror"]
-    for host in PAIR:
-        replicated[host].succeed("systemctl is-active dockyard-verify.timer")
-    mirror.succeed("systemctl start dockyard-verify && ! test -e /var/lib/dockyard/verify.json", sudo=True)
+def rot(lab: Lab, host: str) -> int:
+    """4 KiB of a file that both replicas hold become zeros on the disk of ``host``, under DRBD; returns where."""
+    prod = lab["dock-prod"]
     prod.succeed("head -c 65536 /dev/urandom >/srv/data/kept && sync /srv/data/kept", sudo=True)
     first = prod.succeed(
         "filefrag -v /srv/data/kept | sed -n 's/^ *0: .* \\([0-9]*\\)\\.\\. .*/\\1/p'", sudo=True
     ).split()[-1]
     block = int(prod.succeed("stat -f -c %S /srv/data"))
     offset = -(-int(first) * block // 4096) * 4096  # DRBD's own blocks; those of a small ext4 are smaller
-    mirror.succeed(
+    lab[host].succeed(
         f"head -c 4096 /dev/zero | dd of=/dev/vdb bs=4096 oflag=direct,seek_bytes seek={offset} conv=notrunc", sudo=True
     )
+    return offset
+
+
+def compare(lab: Lab, host: str) -> None:
+    lab[host].succeed("systemctl start dockyard-verify", sudo=True, timeout_s=900)
+
+
+@pytest.mark.drill
+def test_a_block_that_rotted_is_found_named_and_mended(replicated: Lab, runbooks: Runbooks) -> None:
+    prod, mirror = replicated["dock-prod"], replicated["dock-mirror"]
+    for host in PAIR:
+        replicated[host].succeed("systemctl is-active dockyard-verify.timer")
+    mirror.succeed("systemctl start dockyard-verify && ! test -e /var/lib/dockyard/verify.json", sudo=True)
+    offset = rot(replicated, "dock-mirror")
     assert runbooks.succeed("health", "--json").faults == []  # nobody can know it yet
 
-    prod.succeed("systemctl start dockyard-verify", sudo=True, timeout_s=900)
+    compare(replicated, "dock-prod")
     found = runbooks.run("health", "--json")
     told = [
         finding
@@ -96,5 +107,27 @@ def test_a_block_that_rotted_is_found_named_and_mended(replicated: Lab, runbooks
     prod.wait_until_succeeds("grep -A 1 cs:Connected /proc/drbd | grep 'oos:0$'", sudo=True)
     mended = runbooks.run("health", "--json")
     assert [fault for fault in mended.faults if "they were copied anew since" in fault] == mended.faults != []
-    prod.succeed("systemctl start dockyard-verify", sudo=True, timeout_s=900)
+    compare(replicated, "dock-prod")
     assert runbooks.succeed("health", "--json").faults == []
+
+
+@pytest.mark.drill
+def test_a_block_that_rotted_on_the_writers_disk_is_mended_from_the_other_side(
+    replicated: Lab, runbooks: Runbooks
+) -> None:
+    prod, mirror = replicated["dock-prod"], replicated["dock-mirror"]
+    rot(replicated, "dock-prod")
+    good = prod.succeed("sha256sum /srv/data/kept", sudo=True)  # from the page cache
+    compare(replicated, "dock-prod")
+    refused = runbooks.run("failover", "--to", "dock-mirror", "--yes")
+    assert refused.exit_code == 1, str(refused)
+    assert "not all has arrived" in refused.stdout
+    prod.succeed("mountpoint -q /srv/data")
+
+    prod.succeed("drbdadm detach data", sudo=True)
+    runbooks.succeed("failover", "--to", "dock-mirror", "--yes")
+    assert mirror.succeed("sha256sum /srv/data/kept", sudo=True) == good
+    prod.succeed("drbdadm attach data", sudo=True)
+    mirror.wait_until_succeeds("grep -A 1 'cs:Connected.*ds:UpToDate/UpToDate' /proc/drbd | grep 'oos:0$'", sudo=True)
+    compare(replicated, "dock-mirror")
+    wait_until_healthy(runbooks)
