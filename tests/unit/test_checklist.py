@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import msgspec
@@ -15,7 +16,11 @@ from dockyard.findings import Cause, Finding
 from dockyard.observe import Observed
 from dockyard.topology import Topology, folder_of, load_inventory, read_topology
 from runbooks import checklist, health
+from tasks import backup, drbd, machine, monitoring, opencloud
 from tasks.drbd.document import digest
+from tasks.k3s import K3S, NODES, OBJECTS, STRANGER, Api, Objects
+from tasks.machine import FileSystem, MachineState, Offset
+from tests.unit import kube, monitored
 from tests.unit.meshes import topology
 
 NOW = datetime(2026, 3, 10, tzinfo=UTC)
@@ -97,6 +102,107 @@ def test_the_owners_list_has_every_box_and_nothing_is_ticked_that_nobody_saw() -
     away = {domain.name: Unreachable("dock-prod", "no route") for domain in health.DOMAINS}
     observed = Observed({host: {**away, EVIDENCE.name: {}} for host in LAB.hosts})
     assert not [one.box.title for one in judge(boxes, LAB, observed, NOW) if one.mark is Mark.TICKED]
+
+
+K3S_BOXES = ("K3s: the control plane", "K3s: the workers", "OpenCloud is deployed")
+
+
+def marks(cluster: Topology, observed: Observed) -> dict[str, Mark]:
+    """The boxes of phase 1 and 2 by title; documents are of both."""
+    return {one.box.title: one.mark for one in judge(checklist.boxes_of(cluster, ""), cluster, observed, NOW)}
+
+
+def of_k3s(cluster: Topology, observed: Observed) -> list[Mark]:
+    found = marks(cluster, observed)
+    return [found[title] for title in K3S_BOXES]
+
+
+def answering(status: int) -> dict[str, object]:
+    return {kube.PROD: opencloud.Answer(status=status)}
+
+
+def away(host: str, *names: str) -> Observed:
+    return Observed({host: dict.fromkeys(names, Unreachable(host, "no route"))})
+
+
+SILENT = Api(answers=False, said="k3s: not found")
+
+
+def test_k3s_with_opencloud_is_ticked_when_all_of_it_was_seen() -> None:
+    cluster = kube.topology()
+    assert of_k3s(cluster, kube.observed(cluster, opencloud=answering(200))) == [Mark.TICKED] * 3
+
+
+def test_on_pristine_machines_no_box_of_k3s_is_ticked() -> None:
+    cluster = kube.topology()
+    bare = {host: kube.bare(cluster, host) for host in kube.NODE_NAMES}
+    seen = kube.observed(cluster, bare, nodes=SILENT, live=Objects(answers=False), opencloud=answering(0))
+    assert of_k3s(cluster, seen) == [Mark.OPEN] * 3
+
+
+def test_without_the_control_plane_nobody_knows_of_the_workers_and_of_opencloud() -> None:
+    cluster = kube.topology()
+    seen = kube.observed(cluster, opencloud=answering(200))
+    gone = seen.merged(away(kube.LOAD, K3S.name, NODES.name, OBJECTS.name))
+    assert of_k3s(cluster, gone) == [Mark.UNSEEN] * 3
+
+
+@pytest.mark.parametrize(("nodes", "live"), [(SILENT, Objects(answers=False)), (None, Objects(answers=True))])
+def test_without_the_api_or_the_manifests_every_box_is_open(nodes: Api | None, live: Objects) -> None:
+    cluster = kube.topology()
+    seen = kube.observed(cluster, nodes=nodes, live=live, opencloud=answering(200))
+    assert of_k3s(cluster, seen) == [Mark.OPEN] * 3
+
+
+def test_opencloud_that_does_not_answer_and_one_that_nobody_described_are_not_deployed() -> None:
+    cluster, without = kube.topology(), kube.topology(opencloud=False)
+    assert of_k3s(cluster, kube.observed(cluster, opencloud=answering(503))) == [Mark.TICKED, Mark.TICKED, Mark.OPEN]
+    assert of_k3s(without, kube.observed(without)) == [Mark.TICKED, Mark.TICKED, Mark.OPEN]
+
+
+def test_a_host_that_has_k3s_and_must_never_be_a_node_is_not_ready() -> None:
+    cluster = kube.topology()
+    seen = kube.observed(cluster).merged(Observed({"dock-edge": {STRANGER.name: ("/etc/rancher/k3s/config.yaml",)}}))
+    found = marks(cluster, seen)
+    assert (found["dock-edge is ready"], found["dock-dash is ready"]) == (Mark.OPEN, Mark.TICKED)
+
+
+def test_of_two_hosts_whose_clocks_disagree_neither_is_ready() -> None:
+    root = FileSystem(mount="/", size=100, free=50)
+    states = {
+        host: {
+            machine.MACHINE.name: MachineState(
+                clock=Offset(least=s, most=s), kernel="6", uptime_s=9, file_systems=(root,), missing=()
+            )
+        }
+        for host, s in (("dock-prod", 0.6), ("dock-mirror", -0.6), ("dock-load", 0.0))
+    }
+    found = marks(LAB, Observed(states))
+    ready = [found[f"{host} is ready"] for host in ("dock-prod", "dock-mirror", "dock-load")]
+    assert ready == [Mark.OPEN, Mark.OPEN, Mark.TICKED]
+
+
+def test_monitoring_is_not_stable_while_an_exporter_is_not_seen_also_of_a_host_that_is_away() -> None:
+    cluster = monitored.topology()
+    state, said = monitored.healthy(cluster)[monitored.DASH], monitored.answering(cluster)
+    seen = monitored.observed({monitored.DASH: state}, said, domain=monitoring.MONITORING.name)
+    assert marks(cluster, seen)["Monitoring is stable"] is Mark.TICKED
+    prod = f"{cluster.host('dock-prod').wireguard.address}:9100"
+    deaf = replace(said, reached=said.reached - {prod})
+    gone = monitored.observed({monitored.DASH: state}, deaf, domain=monitoring.MONITORING.name)
+    assert marks(cluster, gone.merged(away("dock-prod", machine.MACHINE.name)))["Monitoring is stable"] is Mark.OPEN
+
+
+def test_what_is_proven_of_replicas_and_backups_is_not_ticked_while_they_are_not_seen() -> None:
+    cluster = monitored.topology()
+    kinds = ("replication-drill", drbd.SWITCHOVER, "restore-drill")
+    kept = {kind: msgspec.structs.replace(RUN, kind=kind, versions={}) for kind in kinds}
+    gone = Observed({cluster.cluster.arbitrator: {EVIDENCE.name: kept}})
+    for host in ("dock-prod", "dock-mirror"):
+        gone = gone.merged(away(host, drbd.DRBD.name, drbd.WRITER.name, backup.BACKUP.name))
+    found = marks(cluster, gone)
+    titles = ("DRBD is set up", "Replication is tested", "Failover by hand is tested", "Backups on the NAS")
+    assert [found[title] for title in titles] == [Mark.UNSEEN] * 4
 
 
 def test_documents_of_another_inventory_are_none() -> None:
