@@ -13,7 +13,7 @@ from ipaddress import IPv4Network, IPv6Address, ip_address
 from dockyard.findings import Cause, Finding
 from dockyard.observe import Domain, Observed
 from dockyard.remote import Command, Outputs
-from dockyard.topology import Host, Protocol, Role, Topology
+from dockyard.topology import Host, K3s, Protocol, Role, Topology
 from dockyard.unseen import unseen
 from tasks.machine.sockets import Listening, Socket, read_sockets
 
@@ -30,8 +30,8 @@ _EPHEMERAL = range(32768, 61000)
 """Ports that the kernel hands out by itself (ip_local_port_range, ip-sysctl.rst): a UDP socket there that belongs to a
 process is one that waits for an answer, as a resolver's does."""
 
-_POD_BRIDGE, _POD_NETWORK = "cni0", IPv4Network("10.42.0.0/16")
-"""The pods of K3s on this host, and nobody else, are behind this bridge (docs.k3s.io/cli/server, --cluster-cidr)."""
+_POD_BRIDGE = "cni0"
+"""The pods of K3s on this host, and nobody else, are behind this bridge, with addresses of cluster.k3s.pods."""
 
 _FLANNEL_PORT = 8472
 """VXLAN: the kernel listens on all addresses there, whatever flannel is told. tasks/k3s keeps others away from it."""
@@ -106,7 +106,8 @@ def _inside(topology: Topology, host: Host, socket: Socket) -> bool:
     address = ip_address(socket.address)
     if isinstance(address, IPv6Address):
         address = address.ipv4_mapped or address
-    return address.is_loopback or address == host.wireguard.address or (runs_pods and address in _POD_NETWORK)
+    pods = (topology.cluster.k3s or K3s()).pods
+    return address.is_loopback or address == host.wireguard.address or (runs_pods and address in pods)
 
 
 def _meant(topology: Topology, host: Host, socket: Socket) -> bool:

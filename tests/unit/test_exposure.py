@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,16 @@ def test_the_dnsmasq_of_libvirt_speaks_to_virtual_machines_where_there_are_some(
 
 def test_only_where_pods_run_is_their_network_inside() -> None:
     assert len(judged(line("udp", "10.42.0.1:53", "dnsmasq"), host="dock-dash")) == 1
+    by_hand = replace(LAB, cluster=replace(LAB.cluster, k3s=None))
+    assert judged(line("udp", "10.42.0.1:53", "dnsmasq"), cluster=by_hand) == []
+
+
+def test_the_network_of_the_pods_is_the_one_of_the_inventory() -> None:
+    assert LAB.cluster.k3s
+    moved = replace(LAB, cluster=replace(LAB.cluster, k3s=replace(LAB.cluster.k3s, pods=IPv4Network("10.77.0.0/16"))))
+    assert judged(line("udp", "10.77.0.1:53", "dnsmasq"), cluster=moved) == []
+    (finding,) = judged(line("udp", "10.42.0.1:53", "dnsmasq"), cluster=moved)
+    assert finding.fault == "dnsmasq listens on a public address"
 
 
 def test_ssh_may_listen_where_the_inventory_says_that_it_does() -> None:
