@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 
-from dockyard.change import Change, Plan, Run, Unit, UnitState, WriteFile, filled, install, unit, unit_probe
+from dockyard.change import Change, Plan, Run, WriteFile, filled, install, write_file
 from dockyard.errors import StepFailed
 from dockyard.files import FileState, read_file
 from dockyard.observe import Domain, Observed
 from dockyard.remote import Command, Outputs
 from dockyard.rendering import TEMPLATES, render
+from dockyard.service import ServiceState, mark_of, plan_service, service_probe
 from dockyard.topology import Host, Topology
 from tasks.monitoring import budget, places
 from tasks.monitoring.facts import is_server
@@ -52,7 +54,7 @@ class OptionalState:
     key: bool = False
     password: bool = False
     files: Mapping[str, FileState] = field(default_factory=dict)
-    units: Mapping[str, UnitState] = field(default_factory=dict)
+    services: Mapping[str, ServiceState] = field(default_factory=dict)
 
 
 def _concerns(topology: Topology, host: Host) -> bool:
@@ -71,7 +73,7 @@ def _probes(_topology: Topology, _host: Host) -> Sequence[Command]:
     return [
         Command("grafana", ("sh", "-c", script)),
         *(read_file(path) for path in _files()),
-        *(unit_probe(name) for name in (places.GRAFANA, places.LOKI)),
+        *(service_probe(name) for name in (places.GRAFANA, places.LOKI)),
     ]
 
 
@@ -81,7 +83,7 @@ def _read(_topology: Topology, _host: Host, outputs: Outputs) -> OptionalState:
         key="key" in there,
         password="password" in there,
         files={path: FileState.of(outputs, path) for path in _files()},
-        units={name: UnitState.of(outputs, name) for name in (places.GRAFANA, places.LOKI)},
+        services={name: ServiceState.of(outputs, name) for name in (places.GRAFANA, places.LOKI)},
     )
 
 
@@ -94,22 +96,26 @@ def plan_grafana(topology: Topology, observed: Observed) -> Plan:
     if server is None or not wanted_of(topology).grafana:
         return {}
     state = observed.of(OPTIONAL, server.name)
-    before = _writes(state, {places.drop_in(places.GRAFANA): _grafana_unit(topology, server)})
-    config = _writes(state, grafana_texts(topology, server))
-    fresh = not state.units[places.GRAFANA].loaded
-    key = [_run("fetch the key of Grafana's repository", _FETCH_KEY, places.GRAFANA_KEY, KEY_FINGERPRINT)]
-    source = _writes(state, {places.GRAFANA_SOURCE: _SOURCE})
-    password = [_run("make Grafana's password", _MAKE_PASSWORD, places.GRAFANA_PASSWORD)]
+    seen = state.services[places.GRAFANA]
+    text, mark = grafana_unit(topology, server)
+    unit = _files_of(state, {places.drop_in(places.GRAFANA): text})
+    config = _files_of(state, grafana_texts(topology, server))
+    fresh = not seen.unit.loaded
     changes = [
-        *before,
-        *([install(["curl", "gpg", "openssl"]), *key] if not state.key else []),
-        *source,
-        *([install(["grafana"])] if fresh else [_reload()] if before else []),
-        *config,
-        *(password if not state.password else []),
-        *_started(state, places.GRAFANA, restart=bool(before or config)),
+        *(_writes(unit) if fresh else []),
+        *_repository(state),
+        *([install(["grafana"])] if fresh else []),
+        *([] if state.password else [_run("make Grafana's password", _MAKE_PASSWORD, places.GRAFANA_PASSWORD)]),
+        *plan_service(seen, config if fresh else [*unit, *config], mark),
     ]
     return filled({server.name: changes})
+
+
+def _repository(state: OptionalState) -> list[Change]:
+    """Where the package comes from, and by whose key it is verified."""
+    key = _run("fetch the key of Grafana's repository", _FETCH_KEY, places.GRAFANA_KEY, KEY_FINGERPRINT)
+    source = _writes(_files_of(state, {places.GRAFANA_SOURCE: _SOURCE}))
+    return source if state.key else [install(["curl", "gpg", "openssl"]), key, *source]
 
 
 def plan_loki(topology: Topology, observed: Observed) -> Plan:
@@ -122,18 +128,24 @@ def plan_loki(topology: Topology, observed: Observed) -> Plan:
     if server is None or not wanted_of(topology).loki:
         return {}
     state = observed.of(OPTIONAL, server.name)
-    if not state.units[places.LOKI].loaded:
+    seen = state.services[places.LOKI]
+    if not seen.unit.loaded:
         raise StepFailed(
             f"{server.name}: there is no {places.LOKI}, and Debian has no package of Loki",
             advice="Install Grafana's package loki there, or take `loki: true` out of cluster.monitoring "
             "(docs/monitoring.md).",
         )
-    writes = _writes(state, loki_texts(topology, server))
-    changes = [*writes, *([_reload()] if writes else []), *_started(state, places.LOKI, restart=bool(writes))]
-    return filled({server.name: changes})
+    texts, mark = loki_texts(topology, server)
+    return filled({server.name: plan_service(seen, _files_of(state, texts), mark)})
 
 
-def _grafana_unit(topology: Topology, host: Host) -> str:
+def grafana_unit(topology: Topology, host: Host) -> tuple[str, str]:
+    """Grafana's drop-in, and the mark of all that it reads when it starts."""
+    mark = mark_of(_grafana_unit(topology, host, ""), *grafana_texts(topology, host).values())
+    return _grafana_unit(topology, host, mark), mark
+
+
+def _grafana_unit(topology: Topology, host: Host, mark: str) -> str:
     return render(
         "grafana.conf",
         interface=topology.cluster.wireguard.interface,
@@ -143,6 +155,7 @@ def _grafana_unit(topology: Topology, host: Host) -> str:
         provisioning=places.GRAFANA_FOLDER,
         password=places.GRAFANA_PASSWORD,
         memory=budget.GRAFANA,
+        mark=mark,
     )
 
 
@@ -163,33 +176,32 @@ def grafana_texts(topology: Topology, host: Host) -> dict[str, str]:
     }
 
 
-def loki_texts(topology: Topology, host: Host) -> dict[str, str]:
-    """Loki's drop-in and configuration by path."""
-    return {
-        places.drop_in(places.LOKI): render(
-            "loki.conf",
-            interface=topology.cluster.wireguard.interface,
-            config=places.LOKI_CONFIG,
-            memory=budget.LOKI,
-        ),
-        places.LOKI_CONFIG: render(
-            "loki.yml", address=host.wireguard.address, port=places.PORTS[places.LOKI], folder=LOKI_FOLDER
-        ),
-    }
+def loki_texts(topology: Topology, host: Host) -> tuple[dict[str, str], str]:
+    """Loki's drop-in and configuration by path, and their mark."""
+    address, port = host.wireguard.address, places.PORTS[places.LOKI]
+    config = render("loki.yml", address=address, port=port, folder=LOKI_FOLDER)
+    mark = mark_of(config, _loki_unit(topology, ""))
+    return {places.drop_in(places.LOKI): _loki_unit(topology, mark), places.LOKI_CONFIG: config}, mark
 
 
-def _writes(state: OptionalState, texts: Mapping[str, str]) -> list[Change]:
-    wanted = [WriteFile(path=path, content=text, seen=state.files[path]) for path, text in texts.items()]
-    return [change for change in wanted if change.needed()]
+def _loki_unit(topology: Topology, mark: str) -> str:
+    return render(
+        "loki.conf",
+        interface=topology.cluster.wireguard.interface,
+        config=places.LOKI_CONFIG,
+        folder=PurePosixPath(LOKI_FOLDER).name,
+        memory=budget.LOKI,
+        mark=mark,
+    )
+
+
+def _files_of(state: OptionalState, texts: Mapping[str, str]) -> list[WriteFile]:
+    return [WriteFile(path=path, content=text, seen=state.files[path]) for path, text in texts.items()]
+
+
+def _writes(files: Sequence[WriteFile]) -> list[Change]:
+    return [change for file in files for change in write_file(file)]
 
 
 def _run(title: str, script: str, *words: str) -> Change:
     return Run(title=title, argv=("sh", "-c", script, "x", *words), timeout_s=120)
-
-
-def _reload() -> Change:
-    return Run(title="let systemd read its units again", argv=("systemctl", "daemon-reload"))
-
-
-def _started(state: OptionalState, name: str, *, restart: bool) -> list[Change]:
-    return unit(Unit(name=name, seen=state.units[name], enabled=True, active=True, restart=restart))

@@ -13,6 +13,7 @@ from typing import Any
 from dockyard.change import UnitState
 from dockyard.files import FileState
 from dockyard.observe import Observed
+from dockyard.service import ServiceState
 from dockyard.topology import Monitoring, Topology
 from tasks import monitoring
 from tasks.monitoring import api, checks, facts, optional, places, texts
@@ -41,6 +42,13 @@ def topology(**parts: Any) -> Topology:
 def unit(name: str, active: str = "active", enabled: str = "enabled", since: int = NOW) -> UnitSeen:
     loaded = bool(enabled)
     return UnitSeen(state=UnitState(name=name, loaded=loaded, active=active, enabled=enabled), since=since)
+
+
+def service(name: str, *, mark: str = "", loaded: bool = True, reload_needed: bool = False) -> ServiceState:
+    """A service that runs with the files of that mark, or one that is not there."""
+    active, enabled = ("active", "enabled") if loaded else ("inactive", "")
+    state = unit(name, active, enabled).state
+    return ServiceState(unit=state, result="success", restarts=0, mark=mark, reload_needed=reload_needed)
 
 
 def pristine(cluster: Topology, host: str) -> MonitoringState:

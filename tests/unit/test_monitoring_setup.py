@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -11,10 +13,25 @@ from dockyard.change import Plan, Run, WriteFile
 from dockyard.errors import NotObserved, StepFailed, Unreachable
 from dockyard.files import FileState
 from dockyard.findings import Cause
+from dockyard.observe import Observed
+from dockyard.service import ServiceState
 from dockyard.topology import Role, Topology
 from tasks import monitoring
 from tasks.monitoring import budget, optional, places, setup, texts
-from tests.unit.monitored import BACKUP_STATE, DASH, EDGE, MIB, NOW, PROD, healthy, observed, pristine, topology, unit
+from tests.unit.monitored import (
+    BACKUP_STATE,
+    DASH,
+    EDGE,
+    MIB,
+    NOW,
+    PROD,
+    healthy,
+    observed,
+    pristine,
+    service,
+    topology,
+    unit,
+)
 from tests.unit.replicas import titles
 
 LAB = topology()
@@ -146,18 +163,44 @@ def test_what_does_not_fit_on_the_machine_is_said_before_anything_is_installed()
     assert monitoring.check_setup(cluster, observed({DASH: roomy})) == []
 
 
-def seen_optional(cluster: Topology, **parts: object) -> dict[str, object]:
+def seen_optional(texts_of: Mapping[str, str] | None = None, **parts: Any) -> Observed:
+    """The host that watches, with these files of ours; neither Grafana nor Loki is there, unless in ``parts``."""
     files = {path: FileState(path=path) for path in optional._files()}
-    units = {name: unit(name, "inactive", "").state for name in (places.GRAFANA, places.LOKI)}
-    return {DASH: replace(optional.OptionalState(files=files, units=units), **parts)}  # type: ignore[arg-type]  # by name
+    for path, text in (texts_of or {}).items():
+        files[path] = FileState(path=path, kind="regular file", mode=0o644, owner="root", group="root", content=text)
+    services = {name: service(name, loaded=False) for name in (places.GRAFANA, places.LOKI)}
+    services |= parts.pop("services", {})
+    state = optional.OptionalState(files=files, services=services, **parts)
+    return observed({DASH: state}, domain=monitoring.OPTIONAL.name)
+
+
+WITH_GRAFANA, WITH_LOKI = topology(grafana=True), topology(loki=True)
+
+
+def grafana(service: ServiceState) -> dict[str, list[str]]:
+    """What is planned where Grafana's files are all there."""
+    dash = WITH_GRAFANA.host(DASH)
+    files = {
+        **optional.grafana_texts(WITH_GRAFANA, dash),
+        places.drop_in(places.GRAFANA): optional.grafana_unit(WITH_GRAFANA, dash)[0],
+        places.GRAFANA_SOURCE: optional._SOURCE,
+    }
+    seen = seen_optional(files, key=True, password=True, services={places.GRAFANA: service})
+    return titles(monitoring.plan_grafana(WITH_GRAFANA, seen))
+
+
+def loki(service: ServiceState) -> dict[str, list[str]]:
+    """What is planned where Loki's files are all there."""
+    files, _ = optional.loki_texts(WITH_LOKI, WITH_LOKI.host(DASH))
+    return titles(monitoring.plan_loki(WITH_LOKI, seen_optional(files, services={places.LOKI: service})))
 
 
 def test_grafana_comes_from_its_own_repository_with_a_pinned_key_and_finds_its_dashboards() -> None:
-    cluster = topology(grafana=True)
-    plan = monitoring.plan_grafana(cluster, observed(seen_optional(cluster), domain=monitoring.OPTIONAL.name))[DASH]
+    plan = monitoring.plan_grafana(WITH_GRAFANA, seen_optional())[DASH]
     order = [change.title for change in plan]
     assert order[0] == f"write {places.drop_in(places.GRAFANA)}"
     assert order.index("fetch the key of Grafana's repository") < order.index("install grafana")
+    assert order.index("install grafana") < order.index("make Grafana's password")
     (key,) = [change for change in plan if isinstance(change, Run) and "key" in change.title]
     assert key.argv[-1] == optional.KEY_FINGERPRINT
     assert order[-1] == f"systemctl enable -- {places.GRAFANA}; systemctl restart -- {places.GRAFANA}"
@@ -169,30 +212,33 @@ def test_grafana_comes_from_its_own_repository_with_a_pinned_key_and_finds_its_d
 
 
 def test_grafana_that_is_set_up_is_left_alone_and_off_by_default() -> None:
-    cluster = topology(grafana=True)
-    dash = cluster.host(DASH)
-    texts_of = optional.grafana_texts(cluster, dash) | {
-        places.drop_in(places.GRAFANA): optional._grafana_unit(cluster, dash),
-        places.GRAFANA_SOURCE: optional._SOURCE,
-    }
-    files = {
-        path: FileState(path=path, kind="regular file", mode=0o644, owner="root", group="root", content=text)
-        for path, text in texts_of.items()
-    }
-    there = seen_optional(cluster, key=True, password=True, files=files, units={places.GRAFANA: unit("x").state})
-    assert monitoring.plan_grafana(cluster, observed(there, domain=monitoring.OPTIONAL.name)) == {}
+    _, mark = optional.grafana_unit(WITH_GRAFANA, WITH_GRAFANA.host(DASH))
+    assert grafana(service(places.GRAFANA, mark=mark)) == {}
     assert monitoring.plan_grafana(LAB, observed({})) == {}
     assert not monitoring.OPTIONAL.concerns(LAB, LAB.host(DASH))
 
 
+def test_grafana_and_loki_that_run_with_older_files_are_started_again_by_the_next_run() -> None:
+    restart = "systemctl restart --"
+    assert grafana(service(places.GRAFANA, mark="older")) == {DASH: [f"{restart} {places.GRAFANA}"]}
+    assert loki(service(places.LOKI, mark="older")) == {DASH: [f"{restart} {places.LOKI}"]}
+    unread = service(places.LOKI, mark="older", reload_needed=True)
+    assert loki(unread) == {DASH: ["let systemd read its units again", f"{restart} {places.LOKI}"]}
+
+
+def test_another_dashboard_is_another_mark_of_grafana() -> None:
+    dash = WITH_GRAFANA.host(DASH)
+    slower = topology(grafana=True, scrape_interval_s=60)
+    text, mark = optional.grafana_unit(WITH_GRAFANA, dash)
+    assert f"Environment=DOCKYARD_FILES={mark}\n" in text
+    assert optional.grafana_unit(slower, dash)[1] != mark
+
+
 def test_loki_is_not_invented_where_nobody_installed_it() -> None:
-    cluster = topology(loki=True)
-    found = observed(seen_optional(cluster), domain=monitoring.OPTIONAL.name)
     with pytest.raises(StepFailed, match="Debian has no package"):
-        monitoring.plan_loki(cluster, found)
-    there = seen_optional(cluster, units={places.LOKI: unit(places.LOKI, "active", "enabled").state})
-    plan = titles(monitoring.plan_loki(cluster, observed(there, domain=monitoring.OPTIONAL.name)))
-    assert plan == {
+        monitoring.plan_loki(WITH_LOKI, seen_optional())
+    there = {places.LOKI: service(places.LOKI)}
+    assert titles(monitoring.plan_loki(WITH_LOKI, seen_optional(services=there))) == {
         DASH: [
             f"write {places.drop_in(places.LOKI)}",
             f"write {places.LOKI_CONFIG}",
@@ -201,6 +247,15 @@ def test_loki_is_not_invented_where_nobody_installed_it() -> None:
         ]
     }
     assert monitoring.plan_loki(LAB, observed({})) == {}
+
+
+def test_loki_that_is_set_up_is_left_alone_and_has_a_folder_of_its_own() -> None:
+    files, mark = optional.loki_texts(WITH_LOKI, WITH_LOKI.host(DASH))
+    assert loki(service(places.LOKI, mark=mark)) == {}
+    lines = files[places.drop_in(places.LOKI)].splitlines()
+    assert {f"Environment=DOCKYARD_FILES={mark}", "StateDirectory=loki", "Type=exec"} <= set(lines)
+    assert f"path_prefix: {optional.LOKI_FOLDER}" in files[places.LOKI_CONFIG]
+    assert optional.LOKI_FOLDER == "/var/lib/loki"
 
 
 def test_every_unit_that_is_started_has_files_that_are_ours() -> None:
