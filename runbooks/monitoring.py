@@ -20,7 +20,7 @@ from tasks.backup import places as backup
 
 ON = (Role.MONITORING,)
 
-STEPS: list[Step] = [
+WATCHING: list[Step] = [
     Gate("The machine that watches has room for it", monitoring.check_setup, [monitoring.SETUP], on=ON),
     Converge(
         "Run node_exporter and our metrics on every host, in the mesh",
@@ -29,13 +29,19 @@ STEPS: list[Step] = [
         each=True,
     ),
     Converge("Run Prometheus and Alertmanager", monitoring.plan_server, [monitoring.SETUP], on=ON, stale_s=30.0),
-    Converge("Run Grafana, if it is wanted", monitoring.plan_grafana, [monitoring.OPTIONAL], on=ON),
-    Converge("Limit Loki, if it is wanted", monitoring.plan_loki, [monitoring.OPTIONAL], on=ON, stale_s=30.0),
     Wait(
         "Prometheus has metrics of every host", monitoring.check_watching, [monitoring.PROMETHEUS], timeout_s=180, on=ON
     ),
     Show("Who is told when something breaks", monitoring.told, [monitoring.MONITORING], on=ON),
 ]
+
+OPTIONAL: list[Step] = [
+    Converge("Limit Loki, if it is wanted", monitoring.plan_loki, [monitoring.OPTIONAL], on=ON),
+    Converge("Run Grafana, if it is wanted", monitoring.plan_grafana, [monitoring.OPTIONAL], on=ON, stale_s=30.0),
+]
+"""Behind all that goes without them: Grafana's repository may be out of reach, Loki may not be there."""
+
+STEPS: list[Step] = [*WATCHING, *OPTIONAL]
 
 if __name__ == "__main__":
     main(__doc__, STEPS)

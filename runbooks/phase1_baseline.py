@@ -128,8 +128,10 @@ STEPS: list[Step] = [
     *DNS,
     *KUBERNETES,
     *OLLAMA,
-    *monitoring.STEPS,
+    *monitoring.WATCHING,
     Gate("Nothing else listens on public addresses", machine.check_exposure, [machine.LISTENING]),
+    *monitoring.OPTIONAL,
+    Gate("What came last is in the mesh only", machine.check_exposure, [machine.LISTENING], on=[Role.MONITORING]),
 ]
 
 if __name__ == "__main__":

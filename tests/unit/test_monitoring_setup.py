@@ -14,9 +14,12 @@ from dockyard.errors import NotObserved, StepFailed, Unreachable
 from dockyard.files import FileState
 from dockyard.findings import Cause
 from dockyard.observe import Observed
+from dockyard.runbook import Gate
 from dockyard.service import ServiceState
 from dockyard.topology import Role, Topology
-from tasks import monitoring
+from runbooks import monitoring as runbook
+from runbooks import phase1_baseline
+from tasks import machine, monitoring
 from tasks.monitoring import budget, optional, places, setup, texts
 from tests.unit.monitored import (
     BACKUP_STATE,
@@ -261,3 +264,15 @@ def test_loki_that_is_set_up_is_left_alone_and_has_a_folder_of_its_own() -> None
 def test_every_unit_that_is_started_has_files_that_are_ours() -> None:
     ours = {path for host in LAB.hosts for path in healthy(LAB)[host].files}
     assert {path for paths in setup._READS.values() for path in paths} <= ours
+
+
+def test_a_repository_out_of_reach_keeps_nothing_back_and_what_comes_from_it_is_still_judged() -> None:
+    optional_steps = [step.title for step in runbook.OPTIONAL]
+    assert [step.title for step in runbook.STEPS][-2:] == optional_steps
+    steps = phase1_baseline.STEPS
+    titles_of = [step.title for step in steps]
+    assert titles_of[-3:-1] == optional_steps
+    exposure = [step for step in steps if isinstance(step, Gate) and machine.LISTENING in step.sees][-2:]
+    assert [steps.index(step) - len(steps) for step in exposure] == [-4, -1]
+    assert [(step.on, step.stale_s) for step in exposure] == [((), 0.0), ([Role.MONITORING], 0.0)]
+    assert len(set(titles_of)) == len(titles_of)
