@@ -1,6 +1,6 @@
 """A checklist that proves itself: a box is ticked by what is seen now, and by evidence of what was tried. Pure.
 
-Evidence expires: with time, and when what it was tried with (kernel, DRBD, K3s) is no longer what runs.
+Evidence expires: with time, and when what it was tried with (kernel, DRBD, K3s, restic) is no longer what runs.
 """
 
 from __future__ import annotations
@@ -99,7 +99,10 @@ def _expired(found: Evidence, days: float, versions: Mapping[str, Collection[str
         return f"was passed {found.age_days(now):.0f} days ago, which is more than {days:g}"
     others = {name: was for name, was in found.versions.items() if was not in versions.get(name, (was,))}
     if others:
-        said = (f"{name} {was}, now {' and '.join(sorted(versions[name]))}" for name, was in sorted(others.items()))
+        said = (
+            f"{name} {was}, now {' and '.join(sorted(versions[name])) or 'not seen'}"
+            for name, was in sorted(others.items())
+        )
         return f"was passed with {'; '.join(said)}"
     return ""
 

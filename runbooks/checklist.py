@@ -1,8 +1,8 @@
 """The checklist of the three phases: a box is ticked by what is seen now, and by evidence of what was tried.
 
 Looks at all hosts as health.py does, and at the evidence that drills and switches left on the arbitrator. Evidence ends
-after some months, and when another kernel, DRBD or K3s runs than the one that it was made with. The risks that this
-cluster takes on purpose are shown with their present numbers.
+after some months, and when another kernel, DRBD, K3s or restic runs than the one that it was made with. The risks
+that this cluster takes on purpose are shown with their present numbers.
 
 Needs: ssh to every host. Contacts all hosts, changes nothing; --output writes one file (.md or .html).
 May destroy: nothing. Way back: none needed.
@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from dockyard import markdown
 from dockyard.checklist import Box, Judged, Mark, Proof, judge
@@ -26,7 +27,7 @@ from dockyard.errors import UsageError
 from dockyard.evidence import EVIDENCE
 from dockyard.findings import Cause, Finding
 from dockyard.local_file import replace_file
-from dockyard.observe import Observed, sweep
+from dockyard.observe import Domain, Observed, sweep
 from dockyard.picture import picture
 from dockyard.report import Report
 from dockyard.runbook import Check
@@ -36,10 +37,12 @@ from dockyard.web_page import web_page
 from runbooks import health
 from tasks import backup, drbd, hosts_file, k3s, machine, monitoring, ollama, opencloud, wireguard
 from tasks.drbd.document import digest
+from tasks.k3s import release
 
 DRILL_DAYS, SWITCH_DAYS = 92, 183
 """How long evidence counts: a drill for a quarter, a switch for half a year."""
 
+DOMAINS: list[Domain[Any]] = [*health.DOMAINS, EVIDENCE, backup.TOOLS]
 Row = dict[str, str]
 UNSEEN = "not seen"
 PHASES = {1: "a plain cluster", 2: "two copies of the data", 3: "failover by itself"}
@@ -68,7 +71,7 @@ def _checklist(arguments: argparse.Namespace, report: Report) -> int:
     with open_cluster(arguments.inventory) as (nornir, topology):
         make_ready(nornir, topology)
         with report.progress("looking", list(topology.hosts)) as processors:
-            observed = sweep(nornir.with_processors(processors), [*health.DOMAINS, EVIDENCE])
+            observed = sweep(nornir.with_processors(processors), DOMAINS)
     boxes = [box for box in boxes_of(topology, written) if box.phase in (arguments.phase or PHASES)]
     judged = judge(boxes, topology, observed, datetime.now(UTC))
     taken = risks(topology, observed)
@@ -115,13 +118,16 @@ PHASE_3 = (
 )
 
 
-def _running(_topology: Topology, observed: Observed) -> Mapping[str, set[str]]:
+def _running(topology: Topology, observed: Observed) -> Mapping[str, set[str]]:
     """What runs now, by the names that evidence uses."""
     replicas = observed.seen(drbd.DRBD)
+    installed = {state.binary for state in observed.seen(k3s.K3S).values() if state.binary}
+    with_k3s = {"k3s": _k3s_versions(observed) | {release.named(topology, binary) for binary in installed}}
     return {
         "kernel": {state.kernel for host, state in observed.seen(machine.MACHINE).items() if host in replicas},
         "drbd": {state.facts.version for state in replicas.values()},
-        "k3s": _k3s_versions(observed),
+        "restic": {tools.release for tools in observed.seen(backup.TOOLS).values() if tools.release},
+        **(with_k3s if topology.cluster.k3s else {}),
     }
 
 

@@ -28,6 +28,7 @@ from dockyard.report import Report
 from dockyard.runbook import Confirm, Converge, Gate, Options, Step, Wait
 from dockyard.topology import Topology
 from tasks import drbd, machine
+from tasks.k3s import release
 
 SEES: list[Domain[Any]] = [drbd.LIVE, drbd.WRITER, drbd.USERS]
 ON = drbd.ROLES
@@ -94,12 +95,13 @@ def disaster(to: str) -> list[Step]:
 
 
 def _keep(to: str, kind: str) -> Converge:
-    plan = partial(drbd.plan_switched, to=to, kind=kind, kernel=_kernel)
-    return CONVERGE("Keep it as evidence", plan, sees=[drbd.LIVE, drbd.WRITER, EVIDENCE, machine.MACHINE])
+    plan = partial(drbd.plan_switched, to=to, kind=kind, versions=_versions)
+    sees: list[Domain[Any]] = [drbd.LIVE, drbd.WRITER, EVIDENCE, machine.MACHINE, release.RELEASE]
+    return CONVERGE("Keep it as evidence", plan, sees=sees)
 
 
-def _kernel(observed: Observed, host: str) -> str:
-    return observed.of(machine.MACHINE, host).kernel
+def _versions(topology: Topology, observed: Observed, host: str) -> dict[str, str]:
+    return {"kernel": observed.of(machine.MACHINE, host).kernel, **release.versions(topology, observed, host)}
 
 
 if __name__ == "__main__":

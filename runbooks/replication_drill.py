@@ -29,6 +29,7 @@ from dockyard.topology import Role, Topology
 from tasks import drbd
 from tasks.drbd import drill
 from tasks.drbd.quantities import size, size_argument
+from tasks.k3s import release
 
 ON = drbd.REPLICAS
 JUDGE = (Role.ARBITRATOR,)
@@ -92,7 +93,7 @@ def drilling(one: drill.Drill) -> list[Step]:
     idle = partial(drill.check_idle, drill=one)
     compare = [*SEES, drbd.VERIFY]
     readable = partial(drill.check_read_back, read_back=read_back)
-    keep = partial(drill.plan_evidence, drill=one, read_back=read_back)
+    keep = partial(drill.plan_evidence, drill=one, read_back=read_back, versions=release.versions)
     return [
         Converge("Install what a drill needs", drill.plan_tools, SEES, on=ON),
         Converge("Clear up after a drill that was cut off", drill.plan_clear, SEES, on=ON),
@@ -110,7 +111,7 @@ def drilling(one: drill.Drill) -> list[Step]:
         Wait("They are compared", partial(drill.check_compared, drill=one), compare, timeout_s=7 * DAY_S, on=ON),
         Converge("Find the files on the Secondary's disk", drill.plan_map, [*SEES, drill.KNOWN, drill.PLACES], on=ON),
         Gate("The files are read back on both sides", readable, [read_back], on=ON),
-        Converge("Keep the result", keep, [EVIDENCE], on=JUDGE),
+        Converge("Keep the result", keep, [EVIDENCE, release.RELEASE], on=drbd.ROLES, each=True),
         Converge("Clear up", drill.plan_clear, SEES, on=ON),
         Show("Result", drill.result_rows, [EVIDENCE], on=JUDGE),
         Gate("The drill is passed", partial(drill.check_passed, drill=one), [EVIDENCE], on=JUDGE),

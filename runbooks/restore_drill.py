@@ -20,12 +20,12 @@ from typing import Any
 from dockyard.cli import guarded, parser, walk
 from dockyard.errors import UsageError
 from dockyard.evidence import EVIDENCE, this_run, whoever
-from dockyard.observe import Domain
+from dockyard.observe import Domain, Observed
 from dockyard.report import Report
 from dockyard.runbook import Converge, Gate, Options, Step, Wait
 from dockyard.topology import Topology
 from dockyard.topology.names import mount_point
-from tasks import backup, drbd
+from tasks import backup, drbd, machine
 from tasks.backup import drill
 
 SCRATCH = "/var/lib/dockyard-restore"
@@ -75,8 +75,8 @@ def steps_of(on: str, snapshot: str, scratch: str, run: str) -> list[Step]:
     """The steps of one drill, called ``run``; ``on`` may be empty: where the storage is mounted."""
     room = drill.room(scratch, snapshot)
     restore = partial(drill.plan_restore, on=on, run=run, snapshot=snapshot, scratch=scratch)
-    record = partial(drill.plan_record, on=on, run=run, snapshot=snapshot, by=whoever())
-    record_sees: list[Domain[Any]] = [backup.BACKUP, backup.TOOLS, EVIDENCE]
+    record = partial(drill.plan_record, on=on, run=run, snapshot=snapshot, by=whoever(), kernel=_kernel)
+    record_sees: list[Domain[Any]] = [backup.BACKUP, backup.TOOLS, EVIDENCE, machine.MACHINE]
     look = partial(drill.check_snapshot, on=on, snapshot=snapshot)
     fits = partial(drill.check_room, on=on, domain=room)
     return [
@@ -87,6 +87,10 @@ def steps_of(on: str, snapshot: str, scratch: str, run: str) -> list[Step]:
         Converge("Keep the result as evidence", record, record_sees, on=drbd.ROLES, each=True),
         Gate("Every file is as it was saved", partial(drill.check_equal, on=on, run=run), SEES, on=ON),
     ]
+
+
+def _kernel(observed: Observed, host: str) -> str:
+    return observed.of(machine.MACHINE, host).kernel
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ The checksums were taken before the files were saved and lie in the snapshot; th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from msgspec import Struct
@@ -204,7 +204,16 @@ def sentence(ended: LastRun) -> str:
     return f"{same} ({counts.get('bytes', 0) / 2**20:.1f} MiB){', ' if others else ''}{', '.join(others)}"
 
 
-def plan_record(topology: Topology, observed: Observed, *, on: str, run: str, snapshot: str, by: str) -> Plan:
+def plan_record(
+    topology: Topology,
+    observed: Observed,
+    *,
+    on: str,
+    run: str,
+    snapshot: str,
+    by: str,
+    kernel: Callable[[Observed, str], str],
+) -> Plan:
     """Write the result down at the arbitrator, whichever it is; nothing where there is none."""
     on = place(observed, on)
     ended = result(observed.of(BACKUP, on), run)
@@ -219,7 +228,7 @@ def plan_record(topology: Topology, observed: Observed, *, on: str, run: str, sn
         "duration_s": ended.ended - ended.began,
         "reason": "" if ended.ok else str(ended.reason),
     }
-    versions = {"restic": observed.of(TOOLS, on).version.removeprefix("restic ").split(" ")[0]}
+    versions = {"restic": observed.of(TOOLS, on).release, "kernel": kernel(observed, on)}
     facts = {**about, **dict(ended.counts)}
     return evidence.plan_record(
         topology,

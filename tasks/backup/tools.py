@@ -39,6 +39,11 @@ class Tools:
     missing: frozenset[str]
     version: str
 
+    @property
+    def release(self) -> str:
+        """The number of restic's version alone; "" without restic."""
+        return self.version.removeprefix("restic ").split(" ")[0]
+
 
 def _probes(_topology: Topology, _host: Host) -> Sequence[Command]:
     return [Command(_PROBE, ("sh", "-c", _ASK))]

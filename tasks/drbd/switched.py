@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from dockyard.change import Plan
 from dockyard.evidence import EVIDENCE, Evidence, Fact, plan_record, whoever
@@ -14,14 +14,14 @@ from tasks.drbd.writer import writer_of
 SWITCHOVER = "switchover"
 DISASTER = "failover"
 
+Versions = Callable[[Topology, Observed, str], Mapping[str, str]]
+"""What a host runs besides DRBD, by the names that evidence uses."""
 
-def plan_switched(
-    topology: Topology, observed: Observed, *, to: str, kind: str, kernel: Callable[[Observed, str], str]
-) -> Plan:
+
+def plan_switched(topology: Topology, observed: Observed, *, to: str, kind: str, versions: Versions) -> Plan:
     """Keep at the arbitrator that ``to`` was given the storage, once for each generation of the right to write.
 
-    The first generation is phase 2's, no switch. ``kind`` is `SWITCHOVER` or `DISASTER`; ``kernel`` says which one a
-    host runs.
+    The first generation is phase 2's, no switch. ``kind`` is `SWITCHOVER` or `DISASTER`.
 
     Raises:
         NotObserved: the arbitrator or ``to`` could not be asked.
@@ -30,7 +30,7 @@ def plan_switched(
     known = {kept[one].facts.get("generation") for one in (SWITCHOVER, DISASTER) if one in kept}
     if record.generation in {1, *known}:
         return {}
-    versions = {"drbd": observed.of(LIVE, to).facts.version, "kernel": kernel(observed, to)}
+    runs = {"drbd": observed.of(LIVE, to).facts.version, **versions(topology, observed, to)}
     facts: dict[str, Fact] = {"to": to, "generation": record.generation}
-    made = Evidence(kind=kind, run=record.since, by=whoever(), passed=True, versions=versions, facts=facts)
+    made = Evidence(kind=kind, run=record.since, by=whoever(), passed=True, versions=runs, facts=facts)
     return plan_record(topology, observed, made)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from dockyard.change import Plan
 from dockyard.errors import ParseError, StepFailed, Unreachable
 from dockyard.evidence import EVIDENCE
 from dockyard.findings import Finding
@@ -309,18 +310,23 @@ def test_nobody_guesses_where_to_restore() -> None:
 
 
 def test_what_was_proved_is_written_down_good_or_bad() -> None:
-    record = {"on": "", "run": RUN, "snapshot": "latest", "by": "me@here"}
-    good = drill.plan_record(LAB, drilled(), **record)
+    about = {"on": "", "run": RUN, "snapshot": "latest", "by": "me@here"}
+
+    def keep(found: Observed) -> Plan:
+        return drill.plan_record(LAB, found, **about, kernel=lambda _, host: f"6.12 of {host}")
+
+    good = keep(drilled())
     assert titles(good) == {LOAD: ["record that restore-drill passed"]}
     (change,) = good[LOAD]
     assert all(word in change.diff() for word in ('"equal":3', '"snapshot":"bbbb2222"', '"restic":"0.18.0"', "stopped"))
+    assert f'"kernel":"6.12 of {PROD}"' in change.diff()
     assert drill.check_equal(LAB, drilled(), on="", run=RUN) == []
     bad = drilled(stage="compare", code="66", counts=(("files", 3), ("equal", 2), ("missing", 1)))
-    assert titles(drill.plan_record(LAB, bad, **record)) == {LOAD: ["record that restore-drill failed"]}
+    assert titles(keep(bad)) == {LOAD: ["record that restore-drill failed"]}
     (finding,) = drill.check_equal(LAB, bad, on="", run=RUN)
     assert "2 of 3 files are equal" in finding.evidence
     assert "1 missing" in finding.evidence
-    assert drill.plan_record(LAB, drilled(asked="another"), **record) == {}
+    assert keep(drilled(asked="another")) == {}
     (finding,) = drill.check_equal(LAB, drilled(asked="another"), on="", run=RUN)
     assert "no result" in finding.evidence
 

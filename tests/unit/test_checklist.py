@@ -17,10 +17,11 @@ from dockyard.observe import Observed
 from dockyard.topology import Topology, folder_of, load_inventory, read_topology
 from runbooks import checklist, health
 from tasks import backup, drbd, machine, monitoring, opencloud
+from tasks.backup.tools import Tools
 from tasks.drbd.document import digest
 from tasks.k3s import K3S, NODES, OBJECTS, STRANGER, Api, Objects
 from tasks.machine import FileSystem, MachineState, Offset
-from tests.unit import kube, monitored
+from tests.unit import kube, monitored, replicas
 from tests.unit.meshes import topology
 
 NOW = datetime(2026, 3, 10, tzinfo=UTC)
@@ -203,6 +204,51 @@ def test_what_is_proven_of_replicas_and_backups_is_not_ticked_while_they_are_not
     found = marks(cluster, gone)
     titles = ("DRBD is set up", "Replication is tested", "Failover by hand is tested", "Backups on the NAS")
     assert [found[title] for title in titles] == [Mark.UNSEEN] * 4
+
+
+def kept_with(cluster: Topology, seen: Observed, kind: str, **versions: str) -> Judged:
+    """The box that the run of ``kind`` proves, when it was made with these versions."""
+    made = msgspec.structs.replace(RUN, kind=kind, versions=versions)
+    evidence = Observed({cluster.cluster.arbitrator: {EVIDENCE.name: {kind: made}}})
+    boxes = [one for one in checklist.boxes_of(cluster, "") if kind in {proof.kind for proof in one.proofs}]
+    (found,) = judge([replace(box, checks=()) for box in boxes], cluster, seen.merged(evidence), NOW)
+    return found
+
+
+@pytest.mark.parametrize("kind", ["replication-drill", drbd.SWITCHOVER])
+def test_evidence_that_was_made_with_another_k3s_expires(kind: str) -> None:
+    cluster = kube.topology()
+    seen = kube.observed(cluster)
+    assert kept_with(cluster, seen, kind, k3s=kube.VERSION).mark is Mark.TICKED
+    older = kept_with(cluster, seen, kind, k3s="v1.32.1+k3s1")
+    assert older.mark is Mark.OPEN
+    assert f"was passed with k3s v1.32.1+k3s1, now {kube.VERSION}." in older.reasons[0]
+    (nobody,) = kept_with(cluster, Observed(), kind, k3s=kube.VERSION).reasons
+    assert f"was passed with k3s {kube.VERSION}, now not seen." in nobody
+    without = replace(cluster, cluster=replace(cluster.cluster, k3s=None))
+    assert kept_with(without, Observed(), kind, k3s=kube.VERSION).mark is Mark.TICKED
+
+
+def test_a_release_that_the_inventory_does_not_name_is_known_by_its_file() -> None:
+    cluster = kube.topology(version=None)
+    file = f"k3s-{kube.DIGEST[:16]}"
+    assert kept_with(cluster, kube.observed(cluster), drbd.SWITCHOVER, k3s=file).mark is Mark.TICKED
+
+
+def test_a_restore_that_was_proven_with_another_restic_or_kernel_expires() -> None:
+    cluster = monitored.topology()
+    root = FileSystem(mount="/", size=100, free=50)
+    clock = Offset(least=0, most=0)
+    prod = {
+        backup.TOOLS.name: Tools(missing=frozenset(), version="restic 0.18.0 compiled with go1.24"),
+        machine.MACHINE.name: MachineState(clock=clock, kernel="6.12", uptime_s=9, file_systems=(root,), missing=()),
+        drbd.DRBD.name: replicas.healthy()["dock-prod"],
+    }
+    seen = Observed({"dock-prod": prod})
+    assert kept_with(cluster, seen, "restore-drill", restic="0.18.0", kernel="6.12").mark is Mark.TICKED
+    for older in ({"restic": "0.17.3"}, {"kernel": "6.1"}):
+        assert kept_with(cluster, seen, "restore-drill", **older).mark is Mark.OPEN
+    assert backup.TOOLS in checklist.DOMAINS
 
 
 def test_documents_of_another_inventory_are_none() -> None:

@@ -567,12 +567,13 @@ def carried_out(*, wrong: str = "", differing_kib: int = 0, verified: bool = Tru
 
 def kept(look: Observed) -> tuple[Observed, dict[str, Any]]:
     """What the plan keeps, and the observation that follows."""
-    plan = drill.plan_evidence(CLUSTER, look, drill=ONE, read_back=drill.sums(ONE))
+    keep = partial(drill.plan_evidence, drill=ONE, read_back=drill.sums(ONE), versions=lambda *_: {"k3s": "v1.33.5"})
+    plan = keep(CLUSTER, look)
     (change,) = plan[LOAD]
     assert isinstance(change, Run)
     evidence = decode(change.argv[-1])
     after = look.merged(Observed({LOAD: {EVIDENCE.name: {evidence.kind: evidence}}}))
-    assert drill.plan_evidence(CLUSTER, after, drill=ONE, read_back=drill.sums(ONE)) == {}
+    assert keep(CLUSTER, after) == {}
     return after, {"passed": evidence.passed, **evidence.versions, **evidence.facts}
 
 
@@ -580,14 +581,19 @@ def test_a_good_drill_is_kept_with_its_numbers_and_passed() -> None:
     after, facts = kept(carried_out())
     assert drill.check_passed(CLUSTER, after, drill=ONE) == []
     assert facts["passed"] is True
-    assert (facts["drbd"], facts["kernel"], facts["primary"]) == ("8.4.11", "6.12.48", PROD)
+    assert (facts["drbd"], facts["kernel"], facts["k3s"], facts["primary"]) == ("8.4.11", "6.12.48", "v1.33.5", PROD)
     assert (facts["written_bytes"], facts["written_mbit"]) == (20 * MIB, 8.39)
     assert (facts["behind_connected_most_bytes"], facts["behind_connected_most_s"]) == (MIB, 1.0)
     assert (facts["behind_most_bytes"], facts["behind_most_s"]) == (10 * MIB, 45.0)
     assert (facts["catch_up_bytes"], facts["catch_up_s"], facts["catch_up_mbit"]) == (8 * MIB, 4.0, 16.78)
     assert (facts["line_mbit"], facts["resync_share_mbit"]) == (50, 40)
     assert (facts["verified"], facts["differing_kib"], facts["files"]) == (True, 0, 2)
-    assert {row["what"] for row in drill.result_rows(CLUSTER, after)} == facts.keys() - {"passed", "drbd", "kernel"}
+    assert {row["what"] for row in drill.result_rows(CLUSTER, after)} == facts.keys() - {
+        "passed",
+        "drbd",
+        "kernel",
+        "k3s",
+    }
 
 
 @pytest.mark.parametrize(
@@ -606,7 +612,8 @@ def test_a_bad_drill_is_kept_too_and_is_not_passed(look: Observed, said: str) ->
 
 def test_a_drill_that_was_not_to_compare_says_so_and_passes() -> None:
     one = replace(ONE, verify=False)
-    evidence = result.evidence(CLUSTER, carried_out(verified=False), drill=one, read_back=drill.sums(one))
+    seen_of = carried_out(verified=False)
+    evidence = result.evidence(CLUSTER, seen_of, drill=one, read_back=drill.sums(one), versions=lambda *_: {})
     assert evidence
     assert (evidence.passed, evidence.facts["verified"]) == (True, False)
 

@@ -24,6 +24,7 @@ from tasks.drbd import places, switch
 from tasks.drbd.replica import ReplicaState
 from tasks.drbd.state import Disk, Link, Role
 from tasks.drbd.writer import Record
+from tasks.k3s.release import RELEASE
 from tasks.machine import MACHINE, MachineState, Offset
 from tests.unit.replicas import (
     LOAD,
@@ -46,6 +47,7 @@ from tests.unit.replicas import (
 
 CLUSTER = topology(units=UNITS)
 BASE = healthy(CLUSTER)
+K3S = "/usr/local/lib/dockyard/k3s-0f0f0f0f0f0f0f0f"
 KERNEL = MachineState(clock=Offset(least=0, most=0), kernel="6.12.48", uptime_s=60, file_systems=(), missing=())
 
 
@@ -113,7 +115,7 @@ class Pair:
         }
         record = {LOAD: self.record, **{name: one.record for name, one in self.machines.items()}}
         seen = observed({**states, LOAD: base[LOAD]}, record, using)
-        kernels = Observed({name: {MACHINE.name: KERNEL} for name in PAIR})
+        kernels = Observed({name: {MACHINE.name: KERNEL, RELEASE.name: K3S} for name in PAIR})
         return seen.merged(kernels).merged(Observed({LOAD: {EVIDENCE.name: dict(self.evidence)}}))
 
     def _state(self, state: ReplicaState, machine: Machine) -> ReplicaState:
@@ -434,6 +436,7 @@ def test_a_switch_is_kept_as_evidence_and_phase_2_is_no_switch() -> None:
     assert (kept.passed, kept.facts, kept.run) == (True, {"to": MIRROR, "generation": 2}, pair.record.since)
     assert kept.versions["kernel"] == "6.12.48"
     assert kept.versions["drbd"].startswith("8.4")
+    assert kept.versions["k3s"] == "k3s-0f0f0f0f0f0f0f0f"
 
 
 def test_a_switch_that_is_done_and_known_as_a_failover_is_no_switchover() -> None:

@@ -15,6 +15,7 @@ from tasks.drbd.drill.lag import SAMPLES
 from tasks.drbd.drill.proof import Compared, compared
 from tasks.drbd.drill.scene import SCENE, Drill, Scene, primary
 from tasks.drbd.replica import LIVE, replication_of
+from tasks.drbd.switched import Versions
 from tasks.drbd.verify import VERIFY
 
 KIND = "replication-drill"
@@ -93,17 +94,24 @@ def _files(files: Compared) -> Mapping[str, Fact]:
 
 
 def evidence(
-    topology: Topology, observed: Observed, *, drill: Drill, read_back: Domain[dict[str, str]]
+    topology: Topology,
+    observed: Observed,
+    *,
+    drill: Drill,
+    read_back: Domain[dict[str, str]],
+    versions: Versions,
 ) -> Evidence | None:
     """The record of the drill; None while it has not been carried out (a dry run)."""
     if not observed.of(SAMPLES, primary(observed)):
         return None
     found = facts(topology, observed, drill, read_back)
     host = primary(observed)
-    versions = {"drbd": observed.of(LIVE, host).facts.version, "kernel": observed.of(SCENE, host).kernel}
-    return Evidence(
-        kind=KIND, run=drill.run, by=whoever(), passed=not faults(found, drill), versions=versions, facts=found
-    )
+    runs = {
+        "drbd": observed.of(LIVE, host).facts.version,
+        "kernel": observed.of(SCENE, host).kernel,
+        **versions(topology, observed, host),
+    }
+    return Evidence(kind=KIND, run=drill.run, by=whoever(), passed=not faults(found, drill), versions=runs, facts=found)
 
 
 def faults(found: Mapping[str, Fact], drill: Drill) -> list[str]:
@@ -118,9 +126,16 @@ def faults(found: Mapping[str, Fact], drill: Drill) -> list[str]:
     return [*said, *unproven]
 
 
-def plan_evidence(topology: Topology, observed: Observed, *, drill: Drill, read_back: Domain[dict[str, str]]) -> Plan:
-    """Keep the result at the arbitrator, passed or not."""
-    made = evidence(topology, observed, drill=drill, read_back=read_back)
+def plan_evidence(
+    topology: Topology,
+    observed: Observed,
+    *,
+    drill: Drill,
+    read_back: Domain[dict[str, str]],
+    versions: Versions,
+) -> Plan:
+    """Keep the result at the arbitrator, passed or not; ``versions`` are those of the Primary besides DRBD's."""
+    made = evidence(topology, observed, drill=drill, read_back=read_back, versions=versions)
     return plan_record(topology, observed, made) if made else {}
 
 
