@@ -270,15 +270,19 @@ def _replication(topology: Topology, observed: Observed) -> str:
 
 def _ollama(topology: Topology, observed: Observed) -> str:
     hosts = [host.name for host in topology.with_role(Role.OLLAMA)]
-    states = [observed.seen(ollama.OLLAMA)[host] for host in hosts if host in observed.seen(ollama.OLLAMA)]
+    said = [f"{host}: {_taken(state)}" for host, state in observed.seen(ollama.OLLAMA).items() if host in hosts]
     if not topology.cluster.ollama:
         return "no limits in the inventory (cluster.ollama)"
-    if not states:
-        return UNSEEN
-    held = states[0].limits
+    return "; ".join(said) or UNSEEN
+
+
+def _taken(state: ollama.OllamaState) -> str:
+    load, held = state.load, state.limits
     cpus = "all CPUs" if held.cpus is None else f"{held.cpus:g} CPUs"
-    memory = "all memory" if held.memory is None else f"{held.memory / 2**30:.2g} GiB"
-    return f"{hosts[0]} may take {cpus} and {memory}"
+    memory = "all memory" if held.memory is None else f"{held.memory / 2**30:.3g} GiB"
+    used = "just started" if load.cpus is None else f"{load.cpus:.2f} of {cpus} since it started"
+    own = "it does not run" if load.memory is None else f"{used}, {load.memory / 2**30:.2f} GiB of {memory}"
+    return f"{own}; the machine's load is {load.host:g} on {load.host_cpus} CPUs"
 
 
 def _watcher(topology: Topology, observed: Observed) -> str:
@@ -297,10 +301,13 @@ def _mesh(topology: Topology, observed: Observed) -> str:
 
 def _home(topology: Topology, observed: Observed) -> str:
     said = list(_homes(topology, observed))
-    return ", ".join(said) or "no volumes"
+    blind = observed.unseen(drbd.DRBD) or observed.unseen(k3s.K3S)
+    return ", ".join(said) or (UNSEEN if blind else "no volumes")
 
 
 def _homes(topology: Topology, observed: Observed) -> Iterator[str]:
+    for host, node in observed.seen(k3s.K3S).items():
+        yield from (f"{name} on {host}" for name in sorted(node.volumes.values()))
     yield from (f"mounted on {host}" for host, state in observed.seen(drbd.DRBD).items() if state.mounted)
     ages = [
         (state.now - state.good.began) / 3600

@@ -31,15 +31,20 @@ LOCALHOST = frozenset({"127.0.0.0/8", "::1/128"})
 
 MEND = "python runbooks/phase1_baseline.py mends it"
 _PAGE = 65536
+_NOT_SET = 2**64 - 1
+_LOAD = ("CPUUsageNSec", "MemoryCurrent", "ActiveEnterTimestampMonotonic", "Uptime", "Load", "CPUs")
 _PROBE = "ollama facts"
 _ASK = """\
-shown=$(systemctl show --property=ControlGroup,IPAddressAllow,IPAddressDeny -- ollama.service) || exit
+shown=$(systemctl show --property=ControlGroup,IPAddressAllow,IPAddressDeny,CPUUsageNSec,MemoryCurrent,\
+ActiveEnterTimestampMonotonic -- ollama.service) || exit
 printf '%s\\n' "$shown"
 group=${shown#*ControlGroup=}; group=/sys/fs/cgroup${group%%
 *}
 for name in cpu.max memory.max memory.swap.max; do
   [ ! -r "$group/$name" ] || { read -r value <"$group/$name" && printf '%s=%s\\n' "$name" "$value"; }
 done
+read -r uptime _ </proc/uptime; read -r _ load _ </proc/loadavg
+printf 'Uptime=%s\\nLoad=%s\\nCPUs=%s\\n' "$uptime" "$load" "$(nproc)"
 request='exec 3<>"/dev/tcp/$1/$2" && printf "GET /api/version HTTP/1.0\\r\\nHost: $1\\r\\n\\r\\n" >&3 && cat <&3'
 said=$(timeout 5 bash -c "$request" ask "$1" "$2" 2>/dev/null | sed -n '$p' | tr -cd ' -~')
 printf 'Version=%s\\n' "$said\""""
@@ -63,6 +68,19 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What the running Ollama takes: ``cpus`` on average since it started, ``memory`` now, in bytes. None: none runs.
+
+    ``host`` is the load average of the whole machine over five minutes (proc_loadavg(5)), ``host_cpus`` what it has.
+    """
+
+    cpus: float | None = None
+    memory: int | None = None
+    host: float = 0.0
+    host_cpus: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OllamaState:
     """``version`` is what it answers on its mesh address, "" when it does not."""
 
@@ -70,6 +88,7 @@ class OllamaState:
     service: ServiceState
     limits: Limits
     version: str
+    load: Load = Load()
 
     @property
     def installed(self) -> bool:
@@ -89,12 +108,14 @@ def _probes(topology: Topology, host: Host) -> Sequence[Command]:
 
 
 def _read(_topology: Topology, _host: Host, outputs: Outputs) -> OllamaState:
-    limits, version = read_facts(outputs.text(_PROBE))
+    text = outputs.text(_PROBE)
+    limits, version = read_facts(text)
     return OllamaState(
         drop_in=FileState.of(outputs, DROP_IN),
         service=ServiceState.of(outputs, UNIT),
         limits=limits,
         version=version,
+        load=read_load(text),
     )
 
 
@@ -111,6 +132,23 @@ def read_facts(text: str) -> tuple[Limits, str]:
     )
     answer = Printed("GET /api/version", said["Version"])
     return limits, str(answer.json().get("version", "")) if answer.text.startswith("{") else ""
+
+
+def read_load(text: str) -> Load:
+    """What the probe printed of what Ollama and its host do; raises ParseError."""
+    printed = Printed(_PROBE, text)
+    said = {row["key"]: row["value"] for row in printed.rows("ollama_facts")}
+    if missing := [key for key in _LOAD if key not in said]:
+        raise printed.error(0, f"lacks {', '.join(missing)}")
+    memory, spent_ns = _counted(said["MemoryCurrent"]), _counted(said["CPUUsageNSec"])
+    runs_s = float(said["Uptime"]) - int(said["ActiveEnterTimestampMonotonic"]) / 1e6
+    cpus = spent_ns / 1e9 / runs_s if memory is not None and spent_ns is not None and runs_s > 0 else None
+    return Load(cpus=cpus, memory=memory, host=float(said["Load"]), host_cpus=int(said["CPUs"]))
+
+
+def _counted(text: str) -> int | None:
+    """``[not set]``, and 2^64 - 1 with older ones, is what systemd knows nothing of."""
+    return int(text) if text.isdecimal() and int(text) != _NOT_SET else None
 
 
 def _cpus(text: str) -> float | None:

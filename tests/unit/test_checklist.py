@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 import pytest
@@ -21,7 +22,8 @@ from tasks.backup.tools import Tools
 from tasks.drbd.document import digest
 from tasks.k3s import K3S, NODES, OBJECTS, STRANGER, Api, Objects
 from tasks.machine import FileSystem, MachineState, Offset
-from tests.unit import kube, monitored, replicas
+from tasks.ollama import OLLAMA, Load
+from tests.unit import kube, monitored, replicas, test_ollama
 from tests.unit.meshes import topology
 
 NOW = datetime(2026, 3, 10, tzinfo=UTC)
@@ -265,6 +267,38 @@ def test_the_six_risks_are_shown_also_of_what_nobody_saw() -> None:
     rows = checklist.risks(LAB, Observed())
     assert len(rows) == 6
     assert all(row["now"] for row in rows)
+
+
+def now_of(risk: str, cluster: Topology, seen: Observed) -> str:
+    (row,) = [row for row in checklist.risks(cluster, seen) if row["risk"] == risk]
+    return row["now"]
+
+
+def test_the_volumes_of_k3s_have_a_home_also_in_phase_1() -> None:
+    cluster, title = kube.topology(), "volumes have one home"
+    assert now_of(title, cluster, kube.observed(cluster)) == "opencloud on dock-prod"
+    bare = {host: kube.bare(cluster, host) for host in kube.NODE_NAMES}
+    assert now_of(title, cluster, kube.observed(cluster, bare)) == "no volumes"
+    assert now_of(title, cluster, away(kube.PROD, K3S.name)) == "not seen"
+    moved = kube.observed(cluster).merged(Observed({"dock-prod": {drbd.DRBD.name: replicas.healthy()["dock-prod"]}}))
+    assert now_of(title, cluster, moved) == "opencloud on dock-prod, mounted on dock-prod"
+
+
+def test_the_load_of_ollama_is_what_it_takes_now_beside_what_it_may() -> None:
+    lab, title = test_ollama.LAB, "Ollama's load"
+
+    def shown(load: Load, **limits: Any) -> str:
+        state = test_ollama.state(load=load, limits=replace(test_ollama.LIMITS, **limits))
+        return now_of(title, lab, Observed({"dock-edge": {OLLAMA.name: state}}))
+
+    busy = Load(cpus=0.25, memory=3 * 2**29, host=0.52, host_cpus=4)
+    machine_load = "the machine's load is 0.52 on 4 CPUs"
+    assert shown(busy) == f"dock-edge: 0.25 of 1.5 CPUs since it started, 1.50 GiB of 2 GiB; {machine_load}"
+    assert shown(replace(busy, cpus=None), cpus=None, memory=None) == (
+        f"dock-edge: just started, 1.50 GiB of all memory; {machine_load}"
+    )
+    assert shown(replace(busy, cpus=None, memory=None)) == f"dock-edge: it does not run; {machine_load}"
+    assert now_of(title, lab, Observed()) == "not seen"
 
 
 def test_as_markdown_every_box_has_its_sign_and_its_reasons() -> None:

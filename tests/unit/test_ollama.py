@@ -19,7 +19,7 @@ from dockyard.observe import Observed
 from dockyard.service import ServiceState
 from dockyard.topology import Ollama, Topology
 from tasks import ollama
-from tasks.ollama import DROP_IN, OLLAMA, UNIT, Limits, OllamaState, read_facts
+from tasks.ollama import DROP_IN, OLLAMA, UNIT, Limits, Load, OllamaState, read_facts, read_load
 from tests.unit.meshes import HOSTS, topology
 
 WANTED = Ollama(allow=("dock-prod", "dock-mirror"), cpus=1.5, memory_gib=2, origins=("https://chat.dock.internal",))
@@ -142,9 +142,15 @@ FACTS = """\
 ControlGroup=/system.slice/ollama.service
 IPAddressAllow=10.20.0.5/32 10.20.0.2/32 10.20.0.3/32 127.0.0.0/8 ::1/128
 IPAddressDeny=0.0.0.0/0 ::/0
+CPUUsageNSec=900000000000
+MemoryCurrent=1610612736
+ActiveEnterTimestampMonotonic=600000000
 cpu.max=150000 100000
 memory.max=2147483648
 memory.swap.max=0
+Uptime=4200.00
+Load=0.52
+CPUs=4
 Version={"version":"0.12.3"}
 """
 
@@ -157,6 +163,28 @@ def test_what_the_probe_prints_is_read() -> None:
     stopped = "ControlGroup=\nIPAddressAllow=\nIPAddressDeny=\nVersion=\n"
     assert read_facts(stopped) == (Limits(), "")
     assert read_facts(FACTS.replace('{"version":"0.12.3"}', "<html>not found</html>"))[1] == ""
+
+
+def test_what_it_takes_is_read_and_nothing_of_one_that_does_not_run() -> None:
+    assert read_load(FACTS) == Load(cpus=0.25, memory=3 * 2**29, host=0.52, host_cpus=4)
+    for unknown in ("[not set]", str(2**64 - 1)):
+        stopped = FACTS.replace("=1610612736", f"={unknown}").replace("=900000000000", f"={unknown}")
+        assert read_load(stopped) == Load(cpus=None, memory=None, host=0.52, host_cpus=4)
+    just_now = FACTS.replace("=600000000\n", "=4200000000\n")
+    assert read_load(just_now).cpus is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        FACTS.replace("Load=0.52\n", ""),
+        FACTS.replace("Load=0.52", "Load=high"),
+        FACTS.replace("MemoryCurrent=", "MemoryCurrent=about "),
+    ],
+)
+def test_a_load_that_is_not_told_is_an_error(text: str) -> None:
+    with pytest.raises(ParseError):
+        read_load(text)
 
 
 @pytest.mark.parametrize("text", [f"{FACTS}Other=1\n", FACTS.replace("0.12.3", '0"')])
@@ -187,5 +215,7 @@ def test_the_probe_asks_over_the_network_and_reads_what_systemd_shows(tmp_path: 
         argv = ["sh", "-c", ollama._ASK, "ask", "127.0.0.1", str(server.server_port)]
         ran = subprocess.run(argv, capture_output=True, text=True, check=True, env=environment)
     assert read_facts(ran.stdout) == (Limits(allow=LIMITS.allow, deny=LIMITS.deny), "0.12.3")
+    load = read_load(ran.stdout)
+    assert (load.memory, load.host_cpus) == (3 * 2**29, len(os.sched_getaffinity(0)))
     closed = subprocess.run(argv, capture_output=True, text=True, check=True, env=environment)
     assert read_facts(closed.stdout)[1] == ""
