@@ -59,7 +59,7 @@ def steps(run: str) -> list[Step]:
 
 def bring_token(title: str) -> Converge:
     """The step that brings the control plane's token to the workers and starts them with it."""
-    return Converge(title, partial(k3s.plan_token, restart=True), [k3s.K3S, k3s.TOKEN], on=ON, together=True)
+    return Converge(title, k3s.plan_token, [k3s.K3S, k3s.TOKEN], on=ON, together=True)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from dockyard.topology import Host, K3s, Role, Topology
 from tasks.k3s import places
 from tasks.k3s.facts import K3S, NodeHost
 
-_RESTART = 'systemctl restart --no-block -- "$1" && rm -f -- "$2"'
+_RESTART = 'unit=$1; shift; systemctl restart --no-block -- "$unit" && rm -f -- "$@"'
 
 Text = tuple[str, int]
 """Content and mode of a file."""
@@ -91,6 +91,11 @@ def is_up(seen: UnitState) -> bool:
     return seen.active in {"active", "activating"}
 
 
+def running(state: NodeHost) -> list[Change]:
+    """Let K3s run on a node, with all that lies there: started, or started anew where it goes on with what is gone."""
+    return [*start(state.unit), *([restart(state.unit)] if is_up(state.unit) and state.renewed else [])]
+
+
 def start(seen: UnitState) -> list[Change]:
     """Start a unit, now and at boot, without waiting for it: that can take minutes, and a step of its own waits."""
     enabled = unit(Unit(name=seen.name, seen=seen, enabled=True))
@@ -99,8 +104,8 @@ def start(seen: UnitState) -> list[Change]:
 
 
 def restart(seen: UnitState) -> Change:
-    """Start a unit anew, without waiting for it. What was noted to be stale is not any more."""
-    argv = ("sh", "-c", _RESTART, "restart", seen.name, places.STALE)
+    """Start a unit anew, without waiting for it. What was noted to be stale or renewed is not any more."""
+    argv = ("sh", "-c", _RESTART, "restart", seen.name, places.STALE, places.RENEWED)
     return Run(title=f"start {seen.name} anew; containers go on", argv=argv)
 
 

@@ -30,6 +30,7 @@ say architecture '' "$(uname -m)"
 [ ! -x {places.BINARY} ] || say binary '' "$(readlink {places.BINARY})"
 for file in {places.stored("?" * 16)}; do [ ! -x "$file" ] || say stored '' "$file"; done
 [ ! -e {places.STALE} ] || say stale '' yes
+[ ! -e {places.RENEWED} ] || say renewed '' yes
 secret token {places.TOKEN}
 secret server-token {places.SERVER_TOKEN}
 ss -H -l -n -t '( sport = :{places.API_PORT} or sport = :{places.KUBELET_PORT} )' |
@@ -61,7 +62,8 @@ class NodeHost:
 
     ``architecture`` is None where K3s has no binary for it; ``machine`` is what uname(1) calls it. ``binary`` is the
     file that runs from the next start on ("" for none; ``stale``: that start is still to come), ``stored`` are all that
-    are there. ``server_token`` is the one that K3s made on the control plane. ``listening`` are the addresses of API
+    are there. ``server_token`` is the one that K3s made on the control plane; ``renewed`` says that a worker was not
+    started yet with the token that it got last. ``listening`` are the addresses of API
     and kubelet, with their ports. ``mounted`` says whether something is mounted where the volumes are, ``closed`` that
     nothing is and nobody can write there; ``volumes`` holds the text of each one's marker by path. ``snapshots`` are
     those of the control plane, by name, ``restored`` the one that it was put back to last, with the run that did it.
@@ -73,6 +75,7 @@ class NodeHost:
     missing: frozenset[str] = frozenset()
     binary: str = ""
     stale: bool = False
+    renewed: bool = False
     stored: frozenset[str] = frozenset()
     token: TokenSeen | None = None
     server_token: TokenSeen | None = None
@@ -125,6 +128,7 @@ def read_facts(text: str, unit: UnitState) -> NodeHost:
         missing=frozenset(row["name"] for row in rows if row["kind"] == "missing"),
         binary=_one(rows, "binary"),
         stale=bool(_one(rows, "stale")),
+        renewed=bool(_one(rows, "renewed")),
         stored=frozenset(_all(rows, "stored")),
         token=_token(rows, "token"),
         server_token=_token(rows, "server-token"),

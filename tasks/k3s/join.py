@@ -18,9 +18,8 @@ from dockyard.topology import Host, Role, Topology
 from dockyard.unseen import unseen
 from tasks.k3s import places
 from tasks.k3s.api import KUBECTL, NODES, Api, is_server
-from tasks.k3s.config import is_up, server_of, start
-from tasks.k3s.config import restart as start_anew
-from tasks.k3s.facts import K3S, is_node
+from tasks.k3s.config import is_up, restart, running, server_of
+from tasks.k3s.facts import K3S, NodeHost, TokenSeen, is_node
 from tasks.k3s.nodes import Effect, Node, Truth
 
 
@@ -48,13 +47,14 @@ def plan_server(topology: Topology, observed: Observed) -> Plan:
         return {}
     server = server_of(topology).name
     state = observed.of(K3S, server)
-    return filled({server: start(state.unit)})
+    return filled({server: running(state)})
 
 
-def plan_token(topology: Topology, observed: Observed, *, restart: bool = False) -> Plan:
+def plan_token(topology: Topology, observed: Observed) -> Plan:
     """Bring the token to the workers that have none or another one; it travels over ssh and is shown nowhere.
 
-    With ``restart`` a worker that runs is started anew, so that it proves the token; its pods go on meanwhile.
+    A worker that runs is started anew: K3s reads the token, and the certificate authority in it, when it starts and at
+    no other time. Its pods go on meanwhile.
 
     Raises:
         StepFailed: the control plane has none yet.
@@ -69,7 +69,8 @@ def plan_token(topology: Topology, observed: Observed, *, restart: bool = False)
             f"{server} runs K3s and has no token in {places.SERVER_TOKEN}",
             advice=f"It makes one when it starts. On {server}: journalctl -u {places.SERVER} -n 50",
         )
-    return {host: [_write_token(token), *_anew(observed, host, restart=restart)] for host in lacking}
+    made = observed.of(K3S, server).server_token
+    return {host: _bring(token, observed.of(K3S, host), made) for host in lacking}
 
 
 def _lacks_token(topology: Topology, observed: Observed, host: str) -> bool:
@@ -78,14 +79,16 @@ def _lacks_token(topology: Topology, observed: Observed, host: str) -> bool:
     return made is None or mine is None or not mine.private or mine.fingerprint != made.fingerprint
 
 
-def _write_token(token: Secret) -> Change:
-    seen = FileState(path=places.TOKEN)
-    return WriteFile(path=places.TOKEN, content=token, seen=seen, mode=0o600, provisional=not token)
-
-
-def _anew(observed: Observed, host: str, *, restart: bool) -> list[Change]:
-    state = observed.of(K3S, host).unit
-    return [start_anew(state)] if restart and is_up(state) else []
+def _bring(token: Secret, state: NodeHost, made: TokenSeen | None) -> list[Change]:
+    """The note comes first: a run that is cut off before the start leaves it to `plan_workers`."""
+    seen, same = state.unit, bool(state.token and made and state.token.fingerprint == made.fingerprint)
+    write = WriteFile(
+        path=places.TOKEN, content=token, seen=FileState(path=places.TOKEN), mode=0o600, provisional=not token
+    )
+    if same or not is_up(seen):
+        return [write]
+    note = Run(title=f"note that {seen.name} has to read another token", argv=("touch", "--", places.RENEWED))
+    return [note, write, restart(seen)]
 
 
 def plan_forget(topology: Topology, observed: Observed) -> Plan:
@@ -109,9 +112,9 @@ def forget(node: str) -> Change:
 
 
 def plan_workers(topology: Topology, observed: Observed) -> Plan:
-    """Start the workers, now and at boot."""
+    """Start the workers, now and at boot; anew the one that was not started with its new token."""
     states = {host.name: observed.seen(K3S).get(host.name) for host in workers(topology)}
-    return filled({host: start(state.unit) for host, state in states.items() if state})
+    return filled({host: running(state) for host, state in states.items() if state})
 
 
 def check_api(_topology: Topology, observed: Observed) -> list[Finding]:
@@ -145,7 +148,8 @@ def _not_joined(topology: Topology, api: Api, away: Container[str]) -> Iterator[
         unit_name = places.SERVER if is_server(topology, host) else places.AGENT
         advice = f"On {name}: systemctl status {unit_name}; journalctl -u {unit_name} -n 50"
         if node is None:
-            yield finding(name, "has not joined K3s", f"nodes: {', '.join(api.nodes.nodes) or 'none'}", advice)
+            again = f"{advice}. A node that was forgotten joins again when it starts: systemctl restart {unit_name}"
+            yield finding(name, "has not joined K3s", f"nodes: {', '.join(api.nodes.nodes) or 'none'}", again)
         elif node.ready is not Truth.TRUE:
             yield finding(name, "is not ready as a node of K3s", _why_not(node), advice)
         elif node.internal_ip != str(host.wireguard.address):

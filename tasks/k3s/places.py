@@ -12,6 +12,9 @@ TOKEN = "/etc/rancher/k3s/token"
 STALE = "/run/dockyard-k3s-stale"
 """There from the move of the link until the next start."""
 
+RENEWED = "/run/dockyard-k3s-renewed"
+"""There while a worker gets another token, until it is started with it."""
+
 DATA = "/var/lib/rancher/k3s"
 SERVER_TOKEN = f"{DATA}/server/token"
 """The token as K3s itself made it, with the hash of its certificate authority (docs.k3s.io/cli/token)."""

@@ -20,7 +20,7 @@ from dockyard.secret import Secret
 from dockyard.topology import Architecture, Topology
 from runbooks.phase1_baseline import MANIFESTS
 from tasks import k3s, opencloud
-from tasks.k3s import binary, join, places
+from tasks.k3s import binary, config, join, places
 from tasks.k3s.config import texts
 from tasks.k3s.facts import TokenSeen, read_facts
 from tasks.k3s.nodes import Nodes
@@ -191,11 +191,47 @@ def test_the_token_goes_to_who_lacks_it_and_is_shown_nowhere(token: TokenSeen | 
     hosts = {host: planned(LAB, host) for host in NODE_NAMES}
     hosts[MIRROR] = replace(hosts[MIRROR], token=token)
     plan = k3s.plan_token(LAB, observed(LAB, hosts, k3s_token={LOAD: WORD}))
-    ((change,),) = plan.values()
+    ((note, change, anew),) = plan.values()
     assert list(plan) == [MIRROR]
+    assert note.commands()[0].argv[-1] == places.RENEWED
+    assert anew.title == f"start {places.AGENT} anew; containers go on"
+    assert places.RENEWED in anew.commands()[0].argv, "the note goes with the start"
     assert isinstance(change, WriteFile)
     assert (change.path, change.content, change.mode) == (places.TOKEN, WORD, 0o600)
     assert WORD.reveal().strip() not in change.diff() + repr(change) + " ".join(argvs(plan))
+
+
+def test_a_worker_that_does_not_run_or_has_it_gets_the_token_and_no_restart() -> None:
+    hosts = {host: planned(LAB, host) for host in NODE_NAMES}
+    hosts[MIRROR] = replace(hosts[MIRROR], token=None, unit=unit(places.AGENT, "inactive"))
+    plan = titles(k3s.plan_token(LAB, observed(LAB, hosts, k3s_token={LOAD: WORD})))
+    assert plan == {MIRROR: [f"write {places.TOKEN}"]}
+    known = planned(LAB, MIRROR).token
+    assert known
+    hosts[MIRROR] = replace(planned(LAB, MIRROR), token=replace(known, private=False))
+    assert titles(k3s.plan_token(LAB, observed(LAB, hosts, k3s_token={LOAD: WORD}))) == plan, "it is the same token"
+
+
+def test_a_worker_that_was_not_started_with_its_new_token_is_started_anew() -> None:
+    hosts = {host: planned(LAB, host) for host in NODE_NAMES}
+    hosts[MIRROR] = replace(hosts[MIRROR], renewed=True)
+    plan = titles(k3s.plan_workers(LAB, observed(LAB, hosts)))
+    assert plan == {MIRROR: [f"start {places.AGENT} anew; containers go on"]}
+    hosts[MIRROR] = replace(hosts[MIRROR], unit=unit(places.AGENT, "inactive"))
+    assert titles(k3s.plan_workers(LAB, observed(LAB, hosts))) == {MIRROR: [f"start {places.AGENT}"]}
+
+
+def test_a_restart_takes_the_notes_away_only_when_it_was_asked_for(tmp_path: Path) -> None:
+    program = tmp_path / "systemctl"
+    notes = [tmp_path / "stale", tmp_path / "renewed"]
+    argv = ["sh", "-c", config._RESTART, "restart", "k3s", *map(str, notes)]
+    for code in (1, 0):
+        program.write_text(f"#!/bin/sh\nexit {code}\n")
+        program.chmod(0o755)
+        for note in notes:
+            note.touch()
+        ran = subprocess.run(argv, check=False, env={"PATH": f"{tmp_path}:/usr/bin:/bin"})
+        assert (ran.returncode, [note.exists() for note in notes]) == (code, [bool(code)] * 2)
 
 
 def test_the_first_marks_make_one_home_and_no_other() -> None:
@@ -285,6 +321,7 @@ binary||/usr/local/lib/dockyard/k3s-0f0f0f0f0f0f0f0f
 stored||/usr/local/lib/dockyard/k3s-0f0f0f0f0f0f0f0f
 token|600:root|0123456789abcdef
 listen||10.20.0.2:10250
+renewed||yes
 closed||yes
 volume|/srv/k3s/opencloud|opencloud
 """
@@ -294,6 +331,7 @@ def test_the_facts_of_a_node_are_read() -> None:
     state = read_facts(FACTS, unit(places.AGENT))
     assert (state.architecture, state.binary) == (Architecture.AMD64, places.stored(DIGEST))
     assert state.token == TokenSeen(fingerprint="0123456789abcdef", private=True)
+    assert state.renewed
     assert (state.listening, state.closed, state.mounted) == (("10.20.0.2:10250",), True, False)
     assert state.volumes == {"/srv/k3s/opencloud": "opencloud"}
 
