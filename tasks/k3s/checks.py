@@ -93,11 +93,24 @@ def _hosts(topology: Topology, states: Mapping[str, NodeHost]) -> Iterator[Findi
             )
         if files := stale(topology, host, state.files):
             yield finding(name, "what K3s starts with is not as planned", ", ".join(files), MENDS)
+        yield from _network(name, state) if state.unit.is_active else ()
         yield from _release(topology, name, state)
         elsewhere = [one for one in state.listening if not _inside(one, str(host.wireguard.address))]
         if elsewhere:
             fault = "K3s listens outside the mesh"
             yield finding(name, fault, ", ".join(elsewhere), f"{MENDS}, if bind-address in {places.CONFIG} was changed")
+
+
+def _network(name: str, state: NodeHost) -> Iterator[Finding]:
+    table, device = " ".join(places.GUARD_TABLE), places.FLANNEL_DEVICE
+    if not state.guarded:
+        fault = f"nothing keeps others from K3s' port {places.VXLAN_PORT}: its table is not loaded"
+        evidence = f"no table {table}; a restart of nftables.service, too, removes all tables"
+        yield finding(name, fault, evidence, f"{MENDS}, or on {name}: nft --file {places.GUARD}")
+    if state.severed:
+        evidence = f"no device {device}: it went when the interface of the mesh was made anew"
+        advice = f"{MENDS}, or on {name}: systemctl restart {state.unit.name}; containers go on"
+        yield finding(name, "its pods reach no pod of another node", evidence, advice)
 
 
 def _release(topology: Topology, name: str, state: NodeHost) -> Iterator[Finding]:

@@ -93,7 +93,22 @@ def is_up(seen: UnitState) -> bool:
 
 def running(state: NodeHost) -> list[Change]:
     """Let K3s run on a node, with all that lies there: started, or started anew where it goes on with what is gone."""
-    return [*start(state.unit), *([restart(state.unit)] if is_up(state.unit) and state.renewed else [])]
+    guard = [] if state.guarded else [_load_guard()]
+    if not is_up(state.unit):
+        return [*guard, *start(state.unit)]
+    severed = [_forget_flannel()] if state.severed else []
+    anew = [restart(state.unit)] if state.severed or state.renewed else []
+    return [*guard, *start(state.unit), *severed, *anew]
+
+
+def _load_guard() -> Change:
+    argv = ("nft", "--file", places.GUARD)
+    return Run(title=f"load {places.GUARD}: what K3s opens is for the mesh", argv=argv)
+
+
+def _forget_flannel() -> Change:
+    title = f"let flannel make {places.FLANNEL_DEVICE} again with the next start"
+    return Run(title=title, argv=("rm", "-f", "--", places.FLANNEL))
 
 
 def start(seen: UnitState) -> list[Change]:

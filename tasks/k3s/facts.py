@@ -38,6 +38,8 @@ while read -r _ _ _ local _; do say listen '' "$local"; done
 if mountpoint -q {{root}}; then say mounted '' yes
 elif [ -d {{root}} ]; then case $(lsattr -d {{root}} 2>/dev/null) in *i*\\ *) say closed '' yes ;; esac
 fi
+! nft list table {" ".join(places.GUARD_TABLE)} >/dev/null 2>&1 || say guarded '' yes
+[ ! -e {places.FLANNEL} ] || [ -e /sys/class/net/{places.FLANNEL_DEVICE} ] || say severed '' yes
 for folder in {places.SNAPSHOTS}/*/; do
   [ ! -s "$folder/token" ] || {{{{ folder=${{{{folder%/}}}}; say snapshot '' "${{{{folder##*/}}}}"; }}}}
 done
@@ -63,8 +65,9 @@ class NodeHost:
     ``architecture`` is None where K3s has no binary for it; ``machine`` is what uname(1) calls it. ``binary`` is the
     file that runs from the next start on ("" for none; ``stale``: that start is still to come), ``stored`` are all that
     are there. ``server_token`` is the one that K3s made on the control plane; ``renewed`` says that a worker was not
-    started yet with the token that it got last. ``listening`` are the addresses of API
-    and kubelet, with their ports. ``mounted`` says whether something is mounted where the volumes are, ``closed`` that
+    started yet with the token that it got last. ``listening`` are the addresses of API and kubelet, with their ports;
+    ``guarded`` says that the table is loaded which keeps others from them, ``severed`` that flannel had made its
+    device, and that it is gone. ``mounted`` says whether something is mounted where the volumes are, ``closed`` that
     nothing is and nobody can write there; ``volumes`` holds the text of each one's marker by path. ``snapshots`` are
     those of the control plane, by name, ``restored`` the one that it was put back to last, with the run that did it.
     """
@@ -80,6 +83,8 @@ class NodeHost:
     token: TokenSeen | None = None
     server_token: TokenSeen | None = None
     listening: tuple[str, ...] = ()
+    guarded: bool = False
+    severed: bool = False
     mounted: bool = False
     closed: bool = False
     volumes: Mapping[str, str] = field(default_factory=dict)
@@ -133,6 +138,8 @@ def read_facts(text: str, unit: UnitState) -> NodeHost:
         token=_token(rows, "token"),
         server_token=_token(rows, "server-token"),
         listening=tuple(_all(rows, "listen")),
+        guarded=bool(_one(rows, "guarded")),
+        severed=bool(_one(rows, "severed")),
         mounted=bool(_one(rows, "mounted")),
         closed=bool(_one(rows, "closed")),
         snapshots=tuple(_all(rows, "snapshot")),

@@ -20,6 +20,12 @@ SERVER_TOKEN = f"{DATA}/server/token"
 """The token as K3s itself made it, with the hash of its certificate authority (docs.k3s.io/cli/token)."""
 
 GUARD = "/etc/dockyard/k3s.nft"
+GUARD_TABLE = ("inet", "dockyard_k3s")
+
+FLANNEL = "/run/flannel/subnet.env"
+"""K3s writes it when flannel has made its device. The lab's stand-in, which has no flannel, never does."""
+
+FLANNEL_DEVICE = "flannel.1"
 MANIFESTS = "/etc/dockyard/k3s"
 SNAPSHOTS = "/var/lib/dockyard/k3s-snapshots"
 """Of the control plane: datastore, certificates and token, each in a folder of its own, on the same host."""

@@ -159,6 +159,18 @@ K3S = {
         f"{MIRROR}: has another token than the control plane",
         TOKEN,
     ),
+    "the table of K3s is gone": Fault(
+        PROD,
+        "nft delete table inet dockyard_k3s",
+        f"{PROD}: nothing keeps others from K3s' port 8472: its table is not loaded",
+        WORKERS,
+    ),
+    "flannel's device is gone": Fault(  # the stand-in has none; this is what K3s leaves of one
+        MIRROR,
+        "install -D /dev/null /run/flannel/subnet.env",
+        f"{MIRROR}: its pods reach no pod of another node",
+        WORKERS,
+    ),
     "K3s' options were edited": Fault(
         PROD,
         "echo 'node-label: [a=b]' >>/etc/rancher/k3s/config.yaml",

@@ -66,6 +66,7 @@ def planned(cluster: Topology, host: str) -> NodeHost:
         stored=frozenset({places.stored(DIGEST)}),
         token=None if host == LOAD else token,
         server_token=token if host == LOAD else None,
+        guarded=True,
         listening=tuple(f"{address}:{port}" for port in ports),
         volumes={"/srv/k3s/opencloud": "opencloud"} if host == PROD else {},
     )

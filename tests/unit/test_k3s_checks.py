@@ -94,6 +94,12 @@ def test_an_api_that_is_away_hides_nothing_of_the_hosts() -> None:
             "has another token than the control plane",
             "0123456789abcdef",
         ),
+        (
+            {"guarded": False},
+            "nothing keeps others from K3s' port 8472: its table is not loaded",
+            "no table inet dockyard_k3s",
+        ),
+        ({"severed": True}, "its pods reach no pod of another node", "no device flannel.1"),
         ({"volumes": {}}, "the volume opencloud is not there", "nothing is mounted at /srv/k3s"),
     ],
 )

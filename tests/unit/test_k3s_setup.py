@@ -16,6 +16,7 @@ from dockyard.errors import CommandFailed, ParseError, StepFailed
 from dockyard.files import FileState
 from dockyard.observe import Observed
 from dockyard.remote import Completed, Outputs
+from dockyard.runbook import Planner
 from dockyard.secret import Secret
 from dockyard.topology import Architecture, Topology
 from runbooks.phase1_baseline import MANIFESTS
@@ -221,6 +222,29 @@ def test_a_worker_that_was_not_started_with_its_new_token_is_started_anew() -> N
     assert titles(k3s.plan_workers(LAB, observed(LAB, hosts))) == {MIRROR: [f"start {places.AGENT}"]}
 
 
+@pytest.mark.parametrize(("host", "plan"), [(LOAD, k3s.plan_server), (MIRROR, k3s.plan_workers)])
+def test_a_node_whose_flannel_lost_its_device_is_started_anew(host: str, plan: Planner) -> None:
+    hosts = {name: planned(LAB, name) for name in NODE_NAMES}
+    hosts[host] = replace(hosts[host], severed=True)
+    made = plan(LAB, observed(LAB, hosts))
+    assert titles(made) == {
+        host: [
+            "let flannel make flannel.1 again with the next start",
+            f"start {hosts[host].unit.name} anew; containers go on",
+        ]
+    }
+    assert made[host][0].commands()[0].argv[-1] == places.FLANNEL, "the note that it was there goes with it"
+
+
+@pytest.mark.parametrize("active", ["active", "inactive"])
+def test_the_guard_is_loaded_where_it_is_not_and_nothing_is_started_for_it(active: str) -> None:
+    hosts = {name: planned(LAB, name) for name in NODE_NAMES}
+    hosts[MIRROR] = replace(hosts[MIRROR], guarded=False, unit=unit(places.AGENT, active))
+    plan = k3s.plan_workers(LAB, observed(LAB, hosts))
+    assert plan[MIRROR][0].commands()[0].argv == ("nft", "--file", places.GUARD)
+    assert len(plan[MIRROR]) == (1 if active == "active" else 2)
+
+
 def test_a_restart_takes_the_notes_away_only_when_it_was_asked_for(tmp_path: Path) -> None:
     program = tmp_path / "systemctl"
     notes = [tmp_path / "stale", tmp_path / "renewed"]
@@ -322,6 +346,8 @@ stored||/usr/local/lib/dockyard/k3s-0f0f0f0f0f0f0f0f
 token|600:root|0123456789abcdef
 listen||10.20.0.2:10250
 renewed||yes
+guarded||yes
+severed||yes
 closed||yes
 volume|/srv/k3s/opencloud|opencloud
 """
@@ -331,7 +357,7 @@ def test_the_facts_of_a_node_are_read() -> None:
     state = read_facts(FACTS, unit(places.AGENT))
     assert (state.architecture, state.binary) == (Architecture.AMD64, places.stored(DIGEST))
     assert state.token == TokenSeen(fingerprint="0123456789abcdef", private=True)
-    assert state.renewed
+    assert (state.renewed, state.guarded, state.severed) == (True, True, True)
     assert (state.listening, state.closed, state.mounted) == (("10.20.0.2:10250",), True, False)
     assert state.volumes == {"/srv/k3s/opencloud": "opencloud"}
 
