@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from msgspec import Struct, field
 
 from dockyard.parsing import Printed
 from dockyard.typed_json import typed
 from tasks.k3s.api import Objects
+
+_ENDED = frozenset({"Succeeded", "Failed"})
+"""Phases that no pod comes back from."""
 
 
 class _Waiting(Struct):
@@ -80,12 +82,15 @@ class Pod:
 
 
 def pods(live: Objects) -> list[Pod]:
-    """Our pods; raises ParseError for one that is not understood."""
-    return [_pod(found) for found in live.of_kind("Pod")]
+    """Our pods that run or shall run; raises ParseError for one that is not understood.
+
+    One that has ended (evicted, or its node was shut down) stays in the API as a record: another one took its place.
+    """
+    seen = [typed(Printed("kubectl get pods -o json", ""), found, _Pod) for found in live.of_kind("Pod")]
+    return [_pod(one) for one in seen if one.status.phase not in _ENDED]
 
 
-def _pod(found: Mapping[str, Any]) -> Pod:
-    seen = typed(Printed("kubectl get pods -o json", ""), found, _Pod)
+def _pod(seen: _Pod) -> Pod:
     return Pod(
         namespace=seen.metadata.namespace,
         name=seen.metadata.name,

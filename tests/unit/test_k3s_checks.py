@@ -14,7 +14,7 @@ from dockyard.observe import Observed
 from dockyard.topology import Topology
 from runbooks.phase1_baseline import MANIFESTS
 from tasks import k3s, opencloud
-from tasks.k3s import places
+from tasks.k3s import places, upkeep
 from tasks.k3s.facts import TokenSeen
 from tasks.k3s.nodes import Condition, Truth
 from tests.unit.kube import (
@@ -197,6 +197,18 @@ def test_why_a_pod_does_not_start_is_said_in_the_words_of_its_init_container() -
     nowhere = {**pod("", ready=False), "status": {"phase": "Pending", "conditions": [waiting]}}
     (one,) = found(with_pod(nowhere))
     assert (one.host, one.evidence) == (LOAD, "Unschedulable: 0/3 nodes are available")
+
+
+@pytest.mark.parametrize("phase", ["Failed", "Succeeded"])
+def test_a_pod_that_has_ended_is_a_record_and_no_fault(phase: str) -> None:
+    evicted = pod(MIRROR, ready=False)
+    evicted["metadata"]["name"] = "opencloud-0"
+    evicted["status"] = {"phase": phase, "reason": "Evicted", "message": "The node was low on resource: memory."}
+    live = objects(LAB)
+    both = replace(live, live={**live.live, ("Pod", "opencloud", "opencloud-0"): evicted})
+    seen = observed(LAB, live=both)
+    assert found(seen) == []
+    assert upkeep.check_pods(LAB, seen) == []
 
 
 @pytest.mark.parametrize(("status", "said"), [(200, []), (0, ["nobody answers"]), (503, ["status 503"])])
