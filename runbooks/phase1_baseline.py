@@ -35,6 +35,7 @@ CONVERGE = partial(Converge, sees=K3S, on=ON_K3S, stale_s=30.0)
 OPENCLOUD = opencloud.at(
     opencloud.Place(
         storage_class=k3s.STORAGE_CLASS,
+        size=k3s.CLAIMED,
         label=k3s.STORAGE_LABEL,
         here=k3s.HERE,
         marker=k3s.MARKER,

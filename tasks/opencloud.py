@@ -37,9 +37,10 @@ true"""
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What the manifest has to know of the cluster: the class of the volume, the label of its carrier, its marker."""
+    """What the manifest has to know of the cluster: class and size of the volume, label of its carrier, its marker."""
 
     storage_class: str
+    size: str
     label: str
     here: str
     marker: str
@@ -112,7 +113,7 @@ def manifests(topology: Topology, carrier: str, *, place: Place) -> Mapping[str,
         "opencloud.yaml",
         name=NAME,
         image=wanted.image,
-        size=wanted.size,
+        size=place.size,
         memory=wanted.memory,
         memory_mib=wanted.memory_mib,
         cpu=wanted.cpu,

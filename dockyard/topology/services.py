@@ -110,20 +110,16 @@ class K3s:
 
 @dataclass(frozen=True, slots=True)
 class OpenCloud:
-    """The one application. ``image`` has a tag or a digest; ``size_gib`` is what its volume claims, not a limit.
+    """The one application. ``image`` has a tag or a digest.
 
-    ``memory_mib`` is the most that it may take; its own documentation asks for at least 512.
+    ``memory_mib`` is the most that it may take; its own documentation asks for at least 512. ``size_gib`` is taken and
+    not used: it never was a limit, and the claim of a volume that was made cannot be changed.
     """
 
     image: Annotated[str, names.image]
     size_gib: Annotated[int, Meta(ge=1, le=1_000_000)] = 100
     memory_mib: Annotated[int, Meta(ge=512, le=1_000_000)] = 2048
     cpus: Annotated[float, Meta(gt=0, le=256)] = 2.0
-
-    @property
-    def size(self) -> str:
-        """``size_gib`` as Kubernetes writes it."""
-        return names.quantity(self.size_gib * 1024)
 
     @property
     def memory(self) -> str:

@@ -23,11 +23,12 @@ from tasks.k3s.join import (
 )
 from tasks.k3s.nodes import Truth
 from tasks.k3s.objects import Manifests, plan_apply
-from tasks.k3s.places import HERE, MANAGED, MARKER, STORAGE_CLASS, STORAGE_LABEL
+from tasks.k3s.places import CLAIMED, HERE, MANAGED, MARKER, STORAGE_CLASS, STORAGE_LABEL
 from tasks.k3s.pods import pods
 from tasks.k3s.volumes import manifests, plan_volumes
 
 __all__ = [
+    "CLAIMED",
     "HERE",
     "K3S",
     "MANAGED",

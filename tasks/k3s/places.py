@@ -51,6 +51,10 @@ STANDBY_TAINT = "dockyard.io/standby"
 """Keeps pods away from a worker that does not carry the volumes."""
 
 STORAGE_CLASS = "dockyard-volumes"
+CLAIMED = "100Gi"
+"""What every volume has and every claim asks for. Kubernetes wants a number; of a local volume it is no limit, and none
+is resized (kubernetes/kubernetes#83392), so it never changes.
+"""
 MARKER = ".dockyard-volume"
 """A file in each volume with its name: an empty folder in its place is never taken for it."""
 

@@ -42,16 +42,15 @@ are subPaths."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Volume:
-    """One folder on the carrier, and how much of it is claimed."""
+    """One folder on the carrier."""
 
     path: str
-    size: str
 
 
 def volumes(topology: Topology) -> dict[str, Volume]:
     """Every volume by name, which is also the namespace and the name of its claim."""
-    root, opencloud = settings(topology).volumes.path, topology.cluster.opencloud
-    return {"opencloud": Volume(path=f"{root}/opencloud", size=opencloud.size)} if opencloud else {}
+    root = settings(topology).volumes.path
+    return {"opencloud": Volume(path=f"{root}/opencloud")} if topology.cluster.opencloud else {}
 
 
 def manifests(topology: Topology, _carrier: str) -> Mapping[str, str]:
@@ -62,6 +61,7 @@ def manifests(topology: Topology, _carrier: str) -> Mapping[str, str]:
         labels=json.dumps(places.MANAGED),
         label=places.STORAGE_LABEL,
         here=places.HERE,
+        size=places.CLAIMED,
         volumes=volumes(topology),
     )
     return {"volumes": text}
