@@ -13,7 +13,7 @@ from dockyard.observe import Observed
 from dockyard.remote import Command
 from dockyard.topology import Architecture, K3s, Topology
 from tasks.k3s import places
-from tasks.k3s.config import settings
+from tasks.k3s.config import server_of, settings
 from tasks.k3s.facts import K3S, PACKAGES, NodeHost
 
 RELEASES = "https://github.com/k3s-io/k3s/releases/download"
@@ -89,19 +89,21 @@ def _install_argv(fetch: str, sha256: str, version: str, *where: str) -> tuple[s
 def plan_binary(topology: Topology, observed: Observed) -> Plan:
     """Install what K3s needs and the pinned release, where there is none yet. Another release is not replaced here.
 
-    A new worker gets no release that is newer than the one that the control plane runs.
+    A new worker gets no release that is newer than the control plane's: Kubernetes allows no such worker (its skew
+    policy).
 
     Raises:
-        StepFailed: see `digest`; or the release is another one than that of the nodes that are there.
+        StepFailed: see `digest`; or a worker would get another release than the control plane runs.
     """
-    states = observed.seen(K3S)
+    states, server = observed.seen(K3S), server_of(topology).name
     wanted = {host: places.stored(digest(topology, host, state)) for host, state in states.items()}
     lacking = [host for host, state in states.items() if not state.binary]
-    others = [host for host, state in states.items() if state.binary and state.binary != wanted[host]]
-    if lacking and others:
+    runs = states[server].binary if server in states else ""
+    if lacking and runs and runs != wanted[server]:
         raise StepFailed(
-            f"{', '.join(others)} runs another release of K3s than the one that {', '.join(lacking)} would get",
-            advice="Upgrade first, control plane before workers: python runbooks/k3s_upgrade.py; then run this again.",
+            f"{server} runs another release of K3s than the one that {', '.join(lacking)} would get",
+            advice="Upgrade first: python runbooks/k3s_upgrade.py (it does without a worker that has no K3s); "
+            "then run this again.",
         )
     return filled({host: [*_tools(state), *_binary(topology, host, state)] for host, state in states.items()})
 

@@ -56,12 +56,15 @@ _RELEASE = re.compile(r"v1\.(\d+)\.(\d+)")
 
 def plan_fetch(topology: Topology, observed: Observed) -> Plan:
     """Bring the wanted release to every node, beside the one that it runs: a download that fails changes nothing."""
-    return filled({host: fetch(topology, host, state) for host, state in observed.seen(K3S).items()})
+    states = observed.seen(K3S).items()
+    return filled({host: fetch(topology, host, state) for host, state in states if state.binary})
 
 
 def is_behind(topology: Topology, observed: Observed, host: str) -> bool:
-    """Whether a node does not run the wanted release yet."""
+    """Whether a node does not run the wanted release yet. One without any gets it from phase 1, and is not behind."""
     state = observed.of(K3S, host)
+    if not state.binary:
+        return False
     node = observed.of(NODES, server_of(topology).name).nodes.nodes.get(host)
     pinned = settings(topology).version
     stale = bool(node and pinned and node.version != pinned)
@@ -69,8 +72,15 @@ def is_behind(topology: Topology, observed: Observed, host: str) -> bool:
 
 
 def check_upgrade(topology: Topology, observed: Observed) -> list[Finding]:
-    """Every node is ready, and the wanted release is one minor release ahead at the most (Kubernetes' skew policy)."""
-    found = [*unseen(observed, K3S, Cause.K3S), *check_joined(topology, observed)]
+    """Every node is ready, and the wanted release is one minor release ahead at the most (Kubernetes' skew policy).
+
+    A worker that was installed anew has no K3s: it gets the new release from phase 1, once the control plane runs it.
+    """
+    bare = {
+        host.name for host in workers(topology) if (state := observed.seen(K3S).get(host.name)) and not state.binary
+    }
+    joined = [one for one in check_joined(topology, observed) if one.host not in bare]
+    found = [*unseen(observed, K3S, Cause.K3S), *joined]
     pinned, server = settings(topology).version, server_of(topology).name
     api = observed.seen(NODES).get(server)
     node = api.nodes.nodes.get(server) if api else None
@@ -95,7 +105,7 @@ def _skew(running: str, wanted: str) -> str:
 def plan_upgrade(topology: Topology, observed: Observed, *, host: str) -> Plan:
     """Let one node run the wanted release. Its containers go on meanwhile."""
     state = observed.of(K3S, host)
-    if state.binary != places.stored(digest(topology, host, state)):
+    if state.binary and state.binary != places.stored(digest(topology, host, state)):
         return {host: [switch(topology, host, state), restart(state.unit)]}
     return {host: [restart(state.unit)]} if state.stale else {}
 

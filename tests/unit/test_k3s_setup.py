@@ -82,12 +82,17 @@ def test_bare_hosts_get_the_release_and_others_never_do() -> None:
     assert {host.name for host in LAB.hosts.values() if k3s.K3S.concerns(LAB, host)} == set(NODE_NAMES)
 
 
-def test_a_new_worker_gets_no_release_that_the_others_do_not_run() -> None:
+def test_a_new_worker_gets_no_release_that_the_control_plane_does_not_run() -> None:
     old = "/usr/local/lib/dockyard/k3s-1111111111111111"
     hosts = {host: replace(planned(LAB, host), binary=old) for host in NODE_NAMES}
     found = observed(LAB, {**hosts, MIRROR: bare(LAB, MIRROR)})
-    with pytest.raises(StepFailed, match=r"dock-load, dock-prod runs another release.*dock-mirror"):
+    with pytest.raises(StepFailed, match=r"dock-load runs another release.*dock-mirror") as raised:
         k3s.plan_binary(LAB, found)
+    assert "k3s_upgrade.py" in raised.value.advice
+    upgraded = observed(LAB, {**hosts, LOAD: planned(LAB, LOAD), MIRROR: bare(LAB, MIRROR)})
+    assert list(k3s.plan_binary(LAB, upgraded)) == [MIRROR], "a worker that waits for its upgrade is no obstacle"
+    new_disk = observed(LAB, {**hosts, LOAD: bare(LAB, LOAD)})
+    assert list(k3s.plan_binary(LAB, new_disk)) == [LOAD], "a control plane may be newer than its workers"
     assert k3s.plan_binary(LAB, observed(LAB, hosts)) == {}, "an upgrade is another runbook"
 
 

@@ -79,6 +79,18 @@ def test_a_node_that_is_not_ready_stops_an_upgrade() -> None:
     assert [one.host for one in upkeep.check_upgrade(NEW, before(dock_mirror={"ready": Truth.FALSE}))] == [MIRROR]
 
 
+def test_a_worker_without_k3s_stops_no_upgrade_and_is_left_to_phase_1() -> None:
+    hosts = {**{host: planned(LAB, host) for host in NODE_NAMES}, MIRROR: bare(LAB, MIRROR)}
+    away = api(LAB, dock_mirror={"ready": Truth.UNKNOWN})
+    seen = observed(NEW, hosts, nodes=away)
+    assert upkeep.check_upgrade(NEW, seen) == []
+    assert set(upkeep.plan_fetch(NEW, seen)) == {LOAD, PROD}
+    for plan in (upkeep.plan_drain, upkeep.plan_upgrade, upkeep.plan_uncordon):
+        assert plan(NEW, seen, host=MIRROR) == {}
+    assert upkeep.check_upgraded(NEW, seen, host=MIRROR) == []
+    assert [one.host for one in upkeep.check_upgrade(NEW, before(dock_mirror={"ready": Truth.UNKNOWN}))] == [MIRROR]
+
+
 def test_a_token_is_made_only_when_everybody_has_the_last_one() -> None:
     plan = upkeep.plan_rotate(LAB, observed(LAB))
     assert list(plan) == [LOAD]
