@@ -43,9 +43,11 @@ VXLAN_PORT = 8472
 MANAGED = {"app.kubernetes.io/managed-by": "dockyard"}
 """On every object of ours."""
 
-STORAGE_LABEL = "dockyard.io/storage"
+STORAGE_LABEL = "dockyard.node-restriction.kubernetes.io/storage"
 HERE = "here"
-"""The node that has this label carries the volumes. Only a runbook moves it: no node may give it to itself."""
+"""The node that has this label carries the volumes. Only a runbook moves it: the API (its admission plugin
+NodeRestriction) lets no kubelet set a label of this namespace.
+"""
 
 STANDBY_TAINT = "dockyard.io/standby"
 """Keeps pods away from a worker that does not carry the volumes."""

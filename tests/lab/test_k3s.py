@@ -69,7 +69,7 @@ def test_nodes_joined_through_the_mesh_and_nobody_else(meshed: Lab) -> None:
     taints = {name: {one["key"] for one in node["spec"].get("taints", ())} for name, node in nodes.items()}
     assert "dockyard.io/standby" in taints["dock-mirror"]
     assert "dockyard.io/standby" not in taints["dock-prod"]
-    assert nodes["dock-prod"]["metadata"]["labels"]["dockyard.io/storage"] == "here"
+    assert nodes["dock-prod"]["metadata"]["labels"]["dockyard.node-restriction.kubernetes.io/storage"] == "here"
     for host in set(HOSTS) - set(NODES):
         meshed[host].fail("test -e /etc/rancher || test -e /usr/local/bin/k3s")
 

@@ -143,7 +143,7 @@ K3S = {
     ),
     "the label of the volumes is gone": Fault(
         LOAD,
-        f"{KUBECTL} label node {PROD} dockyard.io/storage-",
+        f"{KUBECTL} label node {PROD} dockyard.node-restriction.kubernetes.io/storage-",
         f"{PROD}: does not have the label of the volumes: their pods cannot start",
         MARKS,
     ),

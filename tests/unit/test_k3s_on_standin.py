@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,17 @@ def test_the_stand_in_takes_the_options_that_are_written(
     found = options.read_options(role)
     assert (found.name, found.address, found.bind) == (host, found.address, str(LAB.host(host).wireguard.address))
     assert found.api == ("10.20.0.4", 6443)
+
+
+@pytest.mark.parametrize(("key", "taken"), [(places.STORAGE_LABEL, False), ("dockyard.io/storage", True)])
+def test_no_node_may_give_itself_the_label_of_the_volumes(
+    key: str, taken: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(f"{texts(LAB, LAB.host(PROD))[places.CONFIG][0]}node-label: [{key}={places.HERE}]\n")
+    monkeypatch.setenv("K3S_CONFIG_FILE", str(config))
+    with nullcontext() if taken else pytest.raises(options.WrongOption, match="--node-labels"):
+        options.read_options("agent")
 
 
 @pytest.fixture

@@ -35,6 +35,10 @@ _KNOWN = {
 }
 
 
+_RESTRICTED = "node-restriction.kubernetes.io"
+"""Kubernetes' admission plugin NodeRestriction lets no kubelet set a label of this namespace, or of one below it."""
+
+
 class WrongOption(Exception):
     """Real K3s would not start with this either."""
 
@@ -64,6 +68,9 @@ def read_options(role: str) -> Options:
     unknown = sorted(given.keys() - _KNOWN[role])
     if unknown:
         raise WrongOption(f"flag provided but not defined: -{unknown[0]}")
+    for label in given.get("node-label", ()):
+        if f".{label.partition('/')[0]}".endswith(f".{_RESTRICTED}"):
+            raise WrongOption(f"unknown 'kubernetes.io' or 'k8s.io' labels specified with --node-labels: [{label}]")
     bind = str(given.get("bind-address", "0.0.0.0"))  # as K3s does
     return Options(
         name=str(given.get("node-name", socket.gethostname())),
