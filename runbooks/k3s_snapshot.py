@@ -1,12 +1,15 @@
 """Snapshots of K3s' control plane: its SQLite datastore together with the certificates and the token that belong to it.
 
-Without options one is taken, on the control plane's own host (/var/lib/dockyard/k3s-snapshots): the control plane
-stands still for some seconds, pods go on. Copy them to another host: they hold every secret of the cluster.
+Without options one is taken, in /var/lib/dockyard/k3s-snapshots on the control plane, which stands still for some
+seconds while pods go on. A copy goes to a worker, at another site if there is one: into the same folder, for root
+alone. Snapshots hold every secret of the cluster.
 
 --restore NAME puts the control plane back to one; what it is now is moved aside, not removed. Workers whose token is
-another one get that of the snapshot. On a new host: run phase1_baseline.py, copy the snapshot there, then this.
+another one get that of the snapshot. On a new disk: run phase1_baseline.py, then this; it is brought from the worker
+that has kept it.
 
-Needs: ssh to the nodes; --restore also --destroy with the folder that is replaced, HOST:/var/lib/rancher/k3s/server.
+Needs: ssh to the nodes (the copy travels through the memory of this machine); --restore also --destroy with the folder
+that is replaced, HOST:/var/lib/rancher/k3s/server.
 May destroy: with --restore, what the cluster learnt since the snapshot. No data of applications.
 Way back: --restore of what was moved aside (before-...).
 Cut off in the middle: run it again; the control plane is started again in any case.
@@ -24,9 +27,9 @@ from dockyard.report import Report
 from dockyard.runbook import Converge, Step, Wait
 from dockyard.topology import Role
 from runbooks.k3s_token import bring_token
-from runbooks.k3s_upgrade import ON, SEES
+from runbooks.k3s_upgrade import ON, SEES, keep
 from tasks import k3s
-from tasks.k3s import places, upkeep
+from tasks.k3s import copies, places, upkeep
 
 
 def main() -> int:
@@ -43,7 +46,7 @@ def main() -> int:
 def _run(arguments: argparse.Namespace, steps: list[Step], run: str, report: Report) -> int:
     seen = cli.run_steps(arguments, steps, report)
     if seen and not arguments.dry_run and not arguments.restore:
-        report.note(f"The snapshot is {places.SNAPSHOTS}/{run} on the control plane. Keep a copy on another host.")
+        report.note(f"The snapshot is {places.SNAPSHOTS}/{run}, on the control plane and on the worker that keeps it.")
     return 0
 
 
@@ -54,12 +57,15 @@ def taking(run: str) -> list[Step]:
             "Copy datastore, certificates and token", partial(upkeep.plan_snapshot, name=run), [k3s.K3S], on=ON[:1]
         ),
         Wait("The API answers again", k3s.check_api, [k3s.NODES], timeout_s=300, on=(Role.K3S_SERVER,)),
+        keep(run),
     ]
 
 
 def restoring(name: str, run: str) -> list[Step]:
     """The steps back to the snapshot ``name``."""
+    bring, sees = partial(copies.plan_bring, name=name), [k3s.K3S, copies.kept(name)]
     return [
+        Converge("Bring the snapshot from a worker, if it is not there", bring, sees, on=ON, each=True),
         Converge("Put the control plane back", partial(upkeep.plan_restore, name=name, run=run), [k3s.K3S], on=ON[:1]),
         Wait("The API answers", k3s.check_api, [k3s.NODES], timeout_s=300, on=(Role.K3S_SERVER,)),
         bring_token("Bring its token to the workers"),

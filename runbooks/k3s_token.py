@@ -18,7 +18,7 @@ from dockyard.evidence import this_run
 from dockyard.report import Report
 from dockyard.runbook import Converge, Gate, Options, Step, Wait
 from dockyard.topology import Role, Topology
-from runbooks.k3s_upgrade import ON, SEES, require_k3s
+from runbooks.k3s_upgrade import ON, SEES, keep, require_k3s
 from tasks import k3s
 from tasks.k3s import upkeep
 
@@ -50,6 +50,7 @@ def steps(run: str) -> list[Step]:
             "Take a snapshot with the old token", partial(upkeep.plan_snapshot, name=f"before-token-{run}"), SEES, on=ON
         ),
         Wait("The API answers", k3s.check_api, [k3s.NODES], timeout_s=300, on=(Role.K3S_SERVER,)),
+        keep(f"before-token-{run}"),
         Converge("Make a new token", upkeep.plan_rotate, [k3s.K3S], on=ON),
         Wait("The API answers with it", k3s.check_api, [k3s.NODES], timeout_s=300, on=(Role.K3S_SERVER,)),
         bring_token("Bring it to the workers, and start them with it"),

@@ -1,8 +1,9 @@
 """Bring K3s to the release that the inventory names: the control plane first, then the workers, one by one.
 
-The release is brought to all nodes and verified before anything changes; a snapshot of the control plane is taken.
-Each worker is drained, upgraded, waited for and opened again, and the next one waits until every pod is ready.
-Pods without a volume go elsewhere meanwhile; the one that carries the data is away while its node is drained.
+The release is brought to all nodes and verified before anything changes; a snapshot of the control plane is taken, and
+copied to a worker. Each worker is drained, upgraded, waited for and opened again, and the next one waits until every
+pod is ready. Pods without a volume go elsewhere meanwhile; the one that carries the data is away while its node is
+drained.
 
 Needs: a healthy K3s (python runbooks/health.py); cluster.k3s.version changed by one minor release at the most.
 May destroy: nothing.
@@ -24,10 +25,10 @@ from dockyard.errors import UsageError
 from dockyard.evidence import this_run
 from dockyard.observe import Domain
 from dockyard.report import Report
-from dockyard.runbook import Converge, Gate, Options, Step, Wait
+from dockyard.runbook import Converge, Gate, Options, Planner, Step, Wait
 from dockyard.topology import Role, Topology
 from tasks import k3s
-from tasks.k3s import upkeep
+from tasks.k3s import copies, upkeep
 
 ON = (Role.K3S_SERVER, Role.K3S_WORKER)
 SEES: list[Domain[Any]] = [k3s.K3S, k3s.NODES]
@@ -69,6 +70,7 @@ def steps(server: str, others: Sequence[str], run: str) -> list[Step]:
         Gate("Every node is ready, and the step is not too large", upkeep.check_upgrade, SEES, on=ON),
         Converge("Bring the release to every node, verified", upkeep.plan_fetch, [k3s.K3S], on=ON),
         Converge("Take a snapshot of the control plane", partial(_before, server=server, run=run), SEES, on=ON),
+        keep(f"before-upgrade-{run}", partial(_copy_before, server=server, run=run)),
         Converge(f"Upgrade {server}, the control plane", partial(upkeep.plan_upgrade, host=server), SEES, on=ON),
         Wait(f"{server} is back", partial(upkeep.check_upgraded, host=server), SEES, timeout_s=600, on=ON),
         *(step for host in others for step in _worker(host)),
@@ -78,6 +80,17 @@ def steps(server: str, others: Sequence[str], run: str) -> list[Step]:
 def _before(topology: Topology, observed: Any, *, server: str, run: str) -> Any:
     behind = upkeep.is_behind(topology, observed, server)
     return upkeep.plan_snapshot(topology, observed, name=f"before-upgrade-{run}") if behind else {}
+
+
+def _copy_before(topology: Topology, observed: Any, *, server: str, run: str) -> Any:
+    behind = upkeep.is_behind(topology, observed, server)
+    return copies.plan_keep(topology, observed, name=f"before-upgrade-{run}") if behind else {}
+
+
+def keep(name: str, plan: Planner | None = None) -> Converge:
+    """The step that copies a snapshot to another host; ``plan`` in the place of `copies.plan_keep`."""
+    sees = [*SEES, copies.taken(name)]
+    return Converge("Keep a copy on another host", plan or partial(copies.plan_keep, name=name), sees, on=ON)
 
 
 def _worker(host: str) -> list[Step]:

@@ -15,6 +15,7 @@ from tasks.k3s import places
 from tasks.k3s.api import NODES, OBJECTS, Api
 from tasks.k3s.binary import digest
 from tasks.k3s.config import server_of, settings, stale
+from tasks.k3s.copies import newest_kept
 from tasks.k3s.facts import K3S, NodeHost, is_node
 from tasks.k3s.join import carrier, check_joined, finding, is_standby, workers
 from tasks.k3s.nodes import Node, Truth
@@ -73,7 +74,10 @@ def _headless(topology: Topology, observed: Observed) -> Iterator[Finding]:
     if server in observed.unseen(K3S):
         fault = f"without {server} K3s starts, moves and changes nothing; pods that run go on"
         evidence = "it is the only control plane, on purpose (docs/k3s.md); a worker that boots now waits for it"
-        yield finding(server, fault, evidence, f"Bring {server} back; if its disk is lost: k3s_snapshot.py --restore")
+        host, name = newest_kept(topology, observed)
+        back = f"then k3s_snapshot.py --restore {name}, which {host} keeps" if name else "no other host has a snapshot"
+        lost = f"if its disk is lost: phase1_baseline.py on a new one, {back}"
+        yield finding(server, fault, evidence, f"Bring {server} back; {lost}")
 
 
 def _strangers(observed: Observed) -> Iterator[Finding]:

@@ -11,9 +11,10 @@ import pytest
 
 from dockyard.errors import StepFailed
 from dockyard.observe import Observed
+from dockyard.secret import Secret
 from dockyard.topology import Topology
 from tasks import k3s
-from tasks.k3s import places, upkeep
+from tasks.k3s import copies, places, upkeep
 from tasks.k3s.facts import TokenSeen
 from tasks.k3s.nodes import Truth
 from tests.unit.kube import LOAD, MIRROR, NODE_NAMES, PROD, VERSION, api, bare, observed, planned, topology
@@ -149,6 +150,54 @@ def test_a_snapshot_and_its_restore_move_everything_together(tmp_path: Path) -> 
     assert (server / "db" / "state.db").read_text() == (server / "token").read_text() == "old"
     assert (aside / "db" / "state.db").read_text() == (aside / "token").read_text() == "new"
     assert note.read_text() == "one now\n"
+
+
+def test_a_snapshot_goes_to_a_worker_at_another_site_once() -> None:
+    assert copies.keeper(LAB) == PROD, "dock-mirror stands where dock-load stands"
+    plan = copies.plan_keep(LAB, observed(LAB, k3s_archive={LOAD: Secret("H4sI")}), name="one")
+    ((change,),) = plan.values()
+    assert list(plan) == [PROD]
+    assert "H4sI" not in change.diff() + repr(change)
+    assert copies.plan_keep(LAB, with_snapshots(PROD, "one"), name="one") == {}
+    shown = copies.plan_keep(LAB, observed(LAB, k3s_archive={LOAD: Secret("")}), name="one")
+    assert [change.provisional for change in shown[PROD]] == [True], "in a dry run there is none yet"
+
+
+def test_a_kept_snapshot_comes_back_to_a_control_plane_that_lacks_it() -> None:
+    found = {PROD: Secret("H4sI"), MIRROR: Secret("")}
+    assert list(copies.plan_bring(LAB, observed(LAB, k3s_archive=found), name="one")) == [LOAD]
+    assert copies.plan_bring(LAB, observed(LAB, k3s_archive={PROD: Secret("")}), name="one") == {}
+    assert copies.plan_bring(LAB, with_snapshots(LOAD, "one"), name="one") == {}
+
+
+def with_snapshots(host: str, *names: str) -> Observed:
+    hosts = {name: planned(LAB, name) for name in NODE_NAMES}
+    hosts[host] = replace(hosts[host], snapshots=names)
+    return observed(LAB, hosts, k3s_archive={LOAD: Secret("H4sI"), PROD: Secret("H4sI")})
+
+
+def test_the_newest_copy_is_found_by_its_moment() -> None:
+    old, new = "before-upgrade-2026-11-01T00:00:00Z", "2026-11-02T00:00:00Z"
+    assert copies.newest_kept(LAB, with_snapshots(PROD, old, new)) == (PROD, new)
+    assert copies.newest_kept(LAB, with_snapshots(LOAD, new)) == ("", ""), "its own do not count"
+
+
+def test_a_packed_snapshot_arrives_whole_and_for_one_alone_or_not_at_all(tmp_path: Path) -> None:
+    source, to = tmp_path / "2026-11-02T00:00:00Z", tmp_path / "kept" / "2026-11-02T00:00:00Z"
+    (source / "db").mkdir(parents=True)
+    (source / "db" / "state.db").write_text("rows")
+    assert (
+        subprocess.run(["sh", "-c", copies._PACK, "pack", str(source)], capture_output=True, check=True).stdout == b""
+    )
+    (source / "token").write_text("word")
+    source.chmod(0o700)
+    packed = subprocess.run(["sh", "-c", copies._PACK, "pack", str(source)], capture_output=True, check=True).stdout
+    keep = ["sh", "-c", copies._KEEP, "keep", str(to)]
+    cut = subprocess.run(keep, input=packed[: len(packed) // 2], check=False, capture_output=True)
+    assert (cut.returncode != 0, list(to.parent.iterdir())) == (True, [])
+    subprocess.run(keep, input=packed, check=True)
+    assert [(to / name).read_text() for name in ("token", "db/state.db")] == ["word", "rows"]
+    assert [path.stat().st_mode & 0o077 for path in (to.parent, to)] == [0, 0]
 
 
 def test_a_snapshot_without_a_token_is_none(tmp_path: Path) -> None:
