@@ -20,9 +20,11 @@ from __future__ import annotations
 import argparse
 import sys
 from functools import partial
+from typing import Any
 
 from dockyard import cli
 from dockyard.evidence import this_run
+from dockyard.observe import Domain
 from dockyard.report import Report
 from dockyard.runbook import Converge, Step, Wait
 from dockyard.topology import Role
@@ -63,7 +65,8 @@ def taking(run: str) -> list[Step]:
 
 def restoring(name: str, run: str) -> list[Step]:
     """The steps back to the snapshot ``name``."""
-    bring, sees = partial(copies.plan_bring, name=name), [k3s.K3S, copies.kept(name)]
+    bring = partial(copies.plan_bring, name=name)
+    sees: list[Domain[Any]] = [k3s.K3S, copies.kept(name)]
     return [
         Converge("Bring the snapshot from a worker, if it is not there", bring, sees, on=ON, each=True),
         Converge("Put the control plane back", partial(upkeep.plan_restore, name=name, run=run), [k3s.K3S], on=ON[:1]),

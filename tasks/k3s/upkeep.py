@@ -217,7 +217,7 @@ def _must_stay(server: str, name: str, node: Node | None) -> Iterator[Finding]:
         advice = "Move it with a snapshot: docs/k3s.md"
         yield finding(server, "is the control plane, and cannot be taken out", "role k3s-server", advice)
     if node and node.labels.get(places.STORAGE_LABEL) == places.HERE:
-        advice = "Hand the storage over first, or leave the node in: its pods could run nowhere else"
+        advice = "Hand the storage over first, then k3s_move.py; or leave the node in: its pods could run nowhere else"
         yield finding(name, "carries the volumes, and cannot be taken out", f"label {places.STORAGE_LABEL}", advice)
 
 

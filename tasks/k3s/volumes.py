@@ -122,7 +122,7 @@ def _lost_advice(home: str, root: str, state: NodeHost) -> str:
     there = "something is" if state.mounted else "nothing is"
     return (
         f"Nothing is made in its place. On {home} {there} mounted at {root}: findmnt {root}; ls -A {root}. "
-        f"Are the data on another host? Then they move with the label {places.STORAGE_LABEL} (docs/k3s.md)."
+        "Are the data on another host? python runbooks/k3s_move.py --to HOST"
     )
 
 

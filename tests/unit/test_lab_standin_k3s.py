@@ -236,6 +236,16 @@ def test_a_node_whose_agent_died_is_not_ready_and_another_cannot_take_its_name(c
     assert cluster.nodes()["prod"].ready is Truth.TRUE
 
 
+def test_a_pod_of_a_node_that_is_gone_ends_by_force_alone(cluster: Cluster) -> None:
+    meta = {"name": "one", "namespace": "default"}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": {"nodeName": "gone"}, "status": {}}
+    assert cluster.kubectl("apply", "-f", "-", text=json.dumps(pod)).returncode == 0
+    for words, left in (((), 1), (("--force",), 0)):
+        assert cluster.kubectl("delete", "pod", "--namespace", "default", *words, "one").returncode == 0
+        found = json.loads(cluster.kubectl("get", "pods", "--namespace", "default", "-o", "json").stdout)
+        assert len(found["items"]) == left
+
+
 def test_a_token_that_was_rotated_lets_nobody_in_with_the_old_one(cluster: Cluster) -> None:
     old = cluster.token.read_text()
     environment = {**cluster.environment("load"), "K3S_TOKEN": old}

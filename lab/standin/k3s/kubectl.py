@@ -251,7 +251,8 @@ def _delete(line: Line) -> int:
     kind, *names = line.words
     for name in names:
         namespace = "" if KINDS[kind] in {"Node", "Namespace", "PersistentVolume"} else line.namespace
-        ask({"verb": "delete", "kind": KINDS[kind], "namespace": namespace, "name": name})
+        one = {"kind": KINDS[kind], "namespace": namespace, "name": name}
+        ask({"verb": "delete", **one, "force": "--force" in line.flags})
         print(f'{kind} "{name}" deleted')
     return 0
 

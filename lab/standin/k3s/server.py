@@ -157,12 +157,12 @@ class Server:
         return {}
 
     def delete(self, message: Message) -> Message:
-        """Pods end; everything else is gone at once, a node together with its password."""
+        """Pods end, unless by ``force``; everything else is gone at once, a node together with its password."""
         with self.store.locked() as store:
             one = store.get((message["kind"], message["namespace"], message["name"]))
             if one is None:
                 raise Refused(f'Error from server (NotFound): {message["kind"].lower()}s "{message["name"]}" not found')
-            if message["kind"] == "Pod":
+            if message["kind"] == "Pod" and not message.get("force"):
                 control.remove(store, one)
             else:
                 store.delete(key_of(one))
