@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dockyard.change import Plan, Run
-from dockyard.findings import Cause, Finding
+from dockyard.findings import Finding
 from dockyard.observe import Observed
 from dockyard.topology import Topology
-from dockyard.unseen import unseen
 from tasks.backup import places
 from tasks.backup.facts import BACKUP, BackupState
 from tasks.backup.finding import finding
@@ -25,8 +24,11 @@ done"""
 
 
 def check_idle(_topology: Topology, observed: Observed) -> list[Finding]:
-    """No backup and no check is at work: a new one would only wait for their locks."""
-    return [*unseen(observed, BACKUP, Cause.BACKUP), *_at_work(observed)]
+    """No backup and no check is at work: a new one would only wait for their locks.
+
+    A replica that cannot be seen is not waited for: it may be gone for good, and a lock that it left ends by itself.
+    """
+    return list(_at_work(observed))
 
 
 def _at_work(observed: Observed) -> Iterator[Finding]:

@@ -225,6 +225,8 @@ def test_one_backup_now_where_the_storage_is_mounted() -> None:
     assert len(backup.check_ended(LAB, observed(at_work))) == 1
     assert len(backup.check_idle(LAB, observed(at_work))) == 1
     assert backup.check_ended(LAB, before) == backup.check_idle(LAB, before) == []
+    gone = before.merged(Observed({PROD: {backup.BACKUP.name: Unreachable(PROD, "no answer")}}))
+    assert backup.check_idle(LAB, gone) == []
     assert backup.check_mounted(LAB, before) == []
     assert len(backup.check_mounted(LAB, observed(having(PROD, mounted=False)))) == 1
 
