@@ -258,3 +258,26 @@ def test_a_worker_leaves_in_good_order_and_who_carries_the_volumes_stays(
     assert runbooks.succeed("k3s_node", "--remove", "dock-mirror", "--yes", "--json").changes == {}
     runbooks.succeed("phase1_baseline", "--yes")
     wait_until_healthy(runbooks)
+
+
+@pytest.mark.drill
+def test_the_volumes_move_to_another_worker_and_back(meshed: Lab, runbooks: Runbooks) -> None:
+    prod, mirror = meshed["dock-prod"], meshed["dock-mirror"]
+    prod.succeed(f"echo dear >{VOLUME}/data/letter", sudo=True)
+    refused = runbooks.run("k3s_move", "--to", "dock-mirror", "--yes")
+    assert refused.exit_code == 1, str(refused)
+    assert "the volume opencloud is not there" in refused.stdout
+    assert the_pod(meshed)["spec"]["nodeName"] == "dock-prod"
+
+    packed = prod.succeed(f"tar -cz -C / {VOLUME.removeprefix('/')} | base64 -w 0", sudo=True)
+    mirror.succeed(f"echo {packed.strip()} | base64 -d | tar -xz -C /", sudo=True)
+    runbooks.succeed("k3s_move", "--to", "dock-mirror", "--yes")
+    assert the_pod(meshed)["spec"]["nodeName"] == "dock-mirror"
+    at = f"--resolve opencloud.dock.internal:443:{NODES['dock-mirror']}"
+    letter = f"curl --silent --fail --insecure --max-time 5 {at} {URL}/data/letter"
+    assert meshed["dock-edge"].wait_until_succeeds(letter, timeout_s=60) == "dear\n"
+    assert runbooks.succeed("k3s_move", "--to", "dock-mirror", "--yes", "--json").changes == {}
+
+    runbooks.succeed("k3s_move", "--to", "dock-prod", "--yes")
+    assert the_pod(meshed)["spec"]["nodeName"] == "dock-prod"
+    wait_until_healthy(runbooks)
