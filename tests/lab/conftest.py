@@ -197,7 +197,7 @@ def _begin_with(lab: Lab, runbooks: Runbooks, memory: Memory) -> None:
     """Another inventory than the one before begins with a mesh alone, or with pristine machines."""
     if memory.inventory not in {"", runbooks.built}:
         if memory.inventory == "mesh" and "mesh" in memory.saved:
-            _back(lab, "test-mesh")
+            go_back(lab, "test-mesh")
         else:
             lab.reset()
         memory.saved.clear()
@@ -217,10 +217,10 @@ def _at(lab: Lab, runbooks: Runbooks, memory: Memory, name: str, runbook: str) -
     That one may be of an older day, so the runbook is run in any case.
     """
     if name in memory.saved:
-        _back(lab, f"test-{name}")
+        go_back(lab, f"test-{name}")
         return
     if name in lab.status()["checkpoints"]:
-        _back(lab, name)
+        go_back(lab, name)
     lab.heal()
     for machine in lab.machines.values():
         if not machine.running:
@@ -235,7 +235,7 @@ def keep(lab: Lab, memory: Memory, name: str) -> None:
     memory.saved.add(name)
 
 
-def _back(lab: Lab, name: str) -> None:
+def go_back(lab: Lab, name: str) -> None:
     """Go to a checkpoint, and make sessions that are as young as they say.
 
     The kernel counts a session's age from its own start, so it keeps one that was made just before the checkpoint,
@@ -298,10 +298,9 @@ def typed_at_a_terminal(runbooks: Runbooks, name: str, *arguments: str) -> tuple
     return process.returncode, shown
 
 
-def wait_until_healthy(runbooks: Runbooks, *where: str, timeout_s: float = 120.0) -> None:
-    """Also after going back to a checkpoint: the clocks go on from now, so the handshakes look as old as it is."""
+def wait_until_healthy(runbooks: Runbooks, timeout_s: float = 120.0) -> None:
     deadline = time.monotonic() + timeout_s
-    while (health := runbooks.run("health", "--json", *where)).faults:
+    while (health := runbooks.run("health", "--json")).faults:
         assert time.monotonic() < deadline, str(health)
 
 

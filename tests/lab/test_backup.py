@@ -10,7 +10,7 @@ import pytest
 
 from lab import Lab
 from lab.nas import PATH, ROOT, Nas
-from tests.lab.conftest import Memory, Runbooks, replace_in, typed_at_a_terminal, wait_until_healthy
+from tests.lab.conftest import Memory, Runbooks, go_back, replace_in, typed_at_a_terminal
 from tests.lab.numbered import PAIR, UNIT, acknowledged, install, records
 
 PASSWORD = "/etc/dockyard/backup/password"
@@ -47,7 +47,7 @@ def where(lab: Lab, runbooks: Runbooks, memory: Memory, inventory: Path, request
     """A unit writes numbered records into the storage, beside papers; backups are set up, and one was made."""
     memory.built = ""
     if "backup" in memory.saved:
-        lab.back(CHECKPOINT)
+        go_back(lab, CHECKPOINT)
         replace_in(inventory / "defaults.yaml", "mount: /srv/data", f"mount: /srv/data\n      units: [{UNIT}]")
         return described(Nas(lab["dock-edge"]), inventory)
     where = set_up(lab, runbooks, request.getfixturevalue("with_writer"))
@@ -92,7 +92,6 @@ def test_a_wrong_password_a_full_nas_and_none_are_named_and_nothing_else_breaks(
     lab: Lab, runbooks: Runbooks, where: Where
 ) -> None:
     nas, prod = Nas(lab["dock-edge"]), lab["dock-prod"]
-    wait_until_healthy(runbooks, *where, timeout_s=300)
     for host in PAIR:
         lab[host].succeed(f"cp -p {PASSWORD} /root/right && echo wrong >{PASSWORD}", sudo=True)
     failed(runbooks, where, "the password is wrong for this repository")
@@ -116,7 +115,6 @@ def test_a_wrong_password_a_full_nas_and_none_are_named_and_nothing_else_breaks(
 @pytest.mark.drill
 def test_a_switchover_stops_a_backup_at_work(lab: Lab, runbooks: Runbooks, where: Where) -> None:
     prod, mirror = (lab[host] for host in PAIR)
-    wait_until_healthy(runbooks, *where, timeout_s=300)
     prod.succeed("head -c 30000000 /dev/urandom >/srv/data/film && sync", sudo=True)
     prod.succeed("systemctl start --no-block dockyard-backup", sudo=True)
     prod.wait_until_succeeds("grep -q backup /run/dockyard-backup/run/stage", sudo=True)
