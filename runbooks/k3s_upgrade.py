@@ -20,10 +20,11 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from dockyard.change import Plan
 from dockyard.cli import guarded, parser, walk
 from dockyard.errors import UsageError
 from dockyard.evidence import this_run
-from dockyard.observe import Domain
+from dockyard.observe import Domain, Observed
 from dockyard.report import Report
 from dockyard.runbook import Converge, Gate, Options, Planner, Step, Wait
 from dockyard.topology import Role, Topology
@@ -77,12 +78,12 @@ def steps(server: str, others: Sequence[str], run: str) -> list[Step]:
     ]
 
 
-def _before(topology: Topology, observed: Any, *, server: str, run: str) -> Any:
+def _before(topology: Topology, observed: Observed, *, server: str, run: str) -> Plan:
     behind = upkeep.is_behind(topology, observed, server)
     return upkeep.plan_snapshot(topology, observed, name=f"before-upgrade-{run}") if behind else {}
 
 
-def _copy_before(topology: Topology, observed: Any, *, server: str, run: str) -> Any:
+def _copy_before(topology: Topology, observed: Observed, *, server: str, run: str) -> Plan:
     behind = upkeep.is_behind(topology, observed, server)
     return copies.plan_keep(topology, observed, name=f"before-upgrade-{run}") if behind else {}
 

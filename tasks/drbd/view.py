@@ -11,6 +11,7 @@ import shlex
 
 from dockyard.topology import Replication
 from tasks.drbd import places
+from tasks.drbd.witness import lost_contact
 
 FOLDER = "/var/lib/dockyard/view"
 MARGIN_S = 300
@@ -56,7 +57,6 @@ open_view() {
 
 # When DRBD lost its connection, by the clock of this host and as far as its journal goes back; 0 when it does not say.
 lost_at() {
-    lost="drbd $name( $other)?: .*conn\( Connected ->"
     at=$(journalctl --no-pager --quiet --output=short-unix --lines=1 --grep="$lost" _TRANSPORT=kernel | tail -n 1)
     at=${at%%.*}
     echo "${at:-0}"
@@ -103,6 +103,7 @@ def script(replication: Replication, body: str, *, disk: str = "", other: str = 
         "name": replication.resource,
         "disk": disk,
         "other": other,
+        "lost": lost_contact(replication.resource, other),
         "device": replication.device,
         "mount": replication.mount,
         "type": replication.filesystem,
