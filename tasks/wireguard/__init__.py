@@ -5,7 +5,7 @@
 `plan_settle`; `check_way_back` says whether one that was cut off is still undecided.
 """
 
-from tasks.wireguard.checks import check_hosts, check_mesh, check_swap
+from tasks.wireguard.checks import check_mesh, check_swap
 from tasks.wireguard.directions import Direction, directions, link_levels
 from tasks.wireguard.plans import plan_interface, plan_keys, plan_preshared_keys, plan_running
 from tasks.wireguard.reach import REACH, ReachState
@@ -19,7 +19,6 @@ __all__ = [
     "Direction",
     "ReachState",
     "WireguardState",
-    "check_hosts",
     "check_mesh",
     "check_swap",
     "check_way_back",

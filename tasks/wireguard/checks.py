@@ -71,16 +71,6 @@ def check_swap(topology: Topology, observed: Observed) -> list[Finding]:
     ]
 
 
-def check_hosts(topology: Topology, observed: Observed) -> list[Finding]:
-    """Faults of single hosts and of pairs, without looking at traffic. Needs `WIREGUARD` only."""
-    faults = _all_faults(topology, observed)
-    return [
-        *unseen(observed, WIREGUARD, Cause.MESH),
-        *check_rotation(topology, observed),
-        *(fault.finding for fault in faults),
-    ]
-
-
 def _all_faults(topology: Topology, observed: Observed) -> list[_Fault]:
     seen = observed.seen(WIREGUARD)
     found = [fault for host, state in seen.items() for fault in _host(topology, observed, host, state)]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from dockyard.change import UnitState, unit_probe
 from dockyard.errors import ParseError
@@ -35,12 +34,11 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KeyFile:
-    """A private key's file, known by its public key; ``""`` when the file holds no key."""
+class SecretFile:
+    """A file that is for root alone; ``owner`` is ``user:group``."""
 
     mode: int
     owner: str
-    public_key: str = ""
 
     @property
     def private(self) -> bool:
@@ -48,16 +46,17 @@ class KeyFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PresharedKeyFile:
+class KeyFile(SecretFile):
+    """A private key's file, known by its public key; ``""`` when the file holds no key."""
+
+    public_key: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PresharedKeyFile(SecretFile):
     """The file of the key shared with one peer, known by its fingerprint; ``""`` when it holds no key."""
 
-    mode: int
-    owner: str
     fingerprint: str
-
-    @property
-    def private(self) -> bool:
-        return self.mode & 0o077 == 0 and self.owner == "root:root"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,32 +170,22 @@ def read(topology: Topology, host: Host, outputs: Outputs) -> WireguardState:
     """
     interface = topology.cluster.wireguard.interface
     facts = Printed("wireguard files", outputs.text("wireguard files")).rows("wireguard_files")
-    names = endpoint_names(topology, host.name)
-    old_key = ("old", f"{interface}.key.old", "other")
-    config = places.config(interface)
     return WireguardState(
         now=int(_one(facts, "now")),
         interface=_running(outputs).get(interface),
         link=_link(interface, outputs.text("ip address"), outputs.text("ip route")),
         key=_key(facts, f"{interface}.key"),
         next_key=_key(facts, f"{interface}.key.new"),
-        kept=tuple(fact["name"] for fact in facts if fact["kind"] == "old"),
-        key_renewed=any((fact["kind"], fact["name"], fact["value"]) == old_key for fact in facts),
-        armed_s=next((int(fact["value"]) for fact in facts if fact["kind"] == "armed"), None),
-        preshared={
-            fact["name"]: PresharedKeyFile(fingerprint=fact["value"], **_attributes(fact))
-            for fact in facts
-            if fact["kind"] == "psk"
-        },
-        loaded={fact["name"]: fact["value"] for fact in facts if fact["kind"] == "loaded"},
-        files={
-            path: conf.read(outputs, path) if path == config else FileState.of(outputs, path)
-            for path in places.files(interface, resolving=bool(names))
-        },
+        kept=tuple(_values(facts, "old")),
+        key_renewed=_values(facts, "old").get(f"{interface}.key.old") == "other",
+        armed_s=next((int(seconds) for seconds in _values(facts, "armed").values()), None),
+        preshared=_preshared(facts),
+        loaded=_values(facts, "loaded"),
+        files=_files(topology, host, outputs),
         service=UnitState.of(outputs, places.service(interface)),
         timer=UnitState.of(outputs, places.TIMER),
         reload_needed="yes" in _one(facts, "reload"),
-        resolved={fact["name"]: frozenset(fact["value"].split()) for fact in facts if fact["kind"] == "resolved"},
+        resolved={name: frozenset(found.split()) for name, found in _values(facts, "resolved").items()},
     )
 
 
@@ -210,22 +199,37 @@ def _running(outputs: Outputs) -> Mapping[str, Interface]:
     return running.interfaces
 
 
+def _values(facts: Sequence[Row], kind: str) -> dict[str, str]:
+    """The values of one kind by name, in their order."""
+    return {fact["name"]: fact["value"] for fact in facts if fact["kind"] == kind}
+
+
 def _one(facts: Sequence[Row], kind: str) -> str:
-    for fact in facts:
-        if fact["kind"] == kind:
-            return fact["value"]
+    for value in _values(facts, kind).values():
+        return value
     raise ParseError("wireguard files", 0, "", f"no line begins with {kind}|")
-
-
-def _attributes(fact: Row) -> dict[str, Any]:
-    return {"mode": int(fact["mode"], 8), "owner": fact["owner"]}
 
 
 def _key(facts: Sequence[Row], name: str) -> KeyFile | None:
     for fact in facts:
         if fact["kind"] == "key" and fact["name"] == name:
-            return KeyFile(public_key=fact["value"], **_attributes(fact))
+            return KeyFile(mode=int(fact["mode"], 8), owner=fact["owner"], public_key=fact["value"])
     return None
+
+
+def _preshared(facts: Sequence[Row]) -> dict[str, PresharedKeyFile]:
+    return {
+        fact["name"]: PresharedKeyFile(mode=int(fact["mode"], 8), owner=fact["owner"], fingerprint=fact["value"])
+        for fact in facts
+        if fact["kind"] == "psk"
+    }
+
+
+def _files(topology: Topology, host: Host, outputs: Outputs) -> dict[str, FileState]:
+    interface = topology.cluster.wireguard.interface
+    config = places.config(interface)
+    paths = places.files(interface, resolving=bool(endpoint_names(topology, host.name)))
+    return {path: conf.read(outputs, path) if path == config else FileState.of(outputs, path) for path in paths}
 
 
 def _link(interface: str, addresses: str, routes: str) -> Link | None:

@@ -213,7 +213,7 @@ def test_names_that_nobody_resolves_again_are_found(parts: dict[str, Any], said:
     }
     states["dock-load"] = healthy(mesh)["dock-load"]
     states["dock-dash"] = replace(states["dock-dash"], timer=replace(states["dock-dash"].timer, **parts))
-    found = wireguard.check_hosts(mesh, observed(states))
+    found = wireguard.check_mesh(mesh, observed(states, all_reached()))
     assert [finding.fault for finding in found] == [
         "names of endpoints are not resolved again when they change"
     ] * bool(said)
