@@ -14,12 +14,14 @@ from dataclasses import dataclass, field
 from dockyard.change import UnitState, unit_probe
 from dockyard.errors import ParseError
 from dockyard.files import FileState, read_file
-from dockyard.links import Family, read_addresses, read_routes
+from dockyard.links import Family, Route, read_addresses, read_routes
+from dockyard.links import Link as IpLink
 from dockyard.observe import Domain
 from dockyard.parsing import Printed, Row
 from dockyard.remote import Command, Outputs
 from dockyard.topology import Host, Topology
 from tasks.wireguard import conf, places
+from tasks.wireguard.overlap import Overlap, overlaps
 from tasks.wireguard.running import Interface, read_dump
 
 
@@ -67,7 +69,8 @@ class WireguardState:
     the running interface uses, by public key. ``resolved`` has the addresses that endpoint names mean on this host.
     Of a key rotation: ``next_key`` is a new private key that waits for it, ``kept`` names the files that hold the old
     state, ``key_renewed`` says that the key among them is another one than that of today, and ``armed_s`` for how many
-    seconds the way back has been pending (None: it is not).
+    seconds the way back has been pending (None: it is not). ``overlaps`` is what other devices have inside the network
+    of the mesh.
     """
 
     now: int
@@ -85,6 +88,7 @@ class WireguardState:
     key_renewed: bool = False
     armed_s: int | None = None
     resolved: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    overlaps: tuple[Overlap, ...] = ()
 
     @property
     def public_key(self) -> str:
@@ -168,12 +172,14 @@ def read(topology: Topology, host: Host, outputs: Outputs) -> WireguardState:
         CommandFailed, ToolMissing: a probe failed, for instance because wireguard-tools is not installed.
         ParseError: a tool printed something unknown.
     """
-    interface = topology.cluster.wireguard.interface
+    mesh = topology.cluster.wireguard
+    interface = mesh.interface
+    links, routes = read_addresses(outputs.text("ip address")), read_routes(outputs.text("ip route"))
     facts = Printed("wireguard files", outputs.text("wireguard files")).rows("wireguard_files")
     return WireguardState(
         now=int(_one(facts, "now")),
         interface=_running(outputs).get(interface),
-        link=_link(interface, outputs.text("ip address"), outputs.text("ip route")),
+        link=_link(interface, links, routes),
         key=_key(facts, f"{interface}.key"),
         next_key=_key(facts, f"{interface}.key.new"),
         kept=tuple(_values(facts, "old")),
@@ -186,6 +192,7 @@ def read(topology: Topology, host: Host, outputs: Outputs) -> WireguardState:
         timer=UnitState.of(outputs, places.TIMER),
         reload_needed="yes" in _one(facts, "reload"),
         resolved={name: frozenset(found.split()) for name, found in _values(facts, "resolved").items()},
+        overlaps=overlaps(mesh.network, interface, links, routes),
     )
 
 
@@ -232,13 +239,13 @@ def _files(topology: Topology, host: Host, outputs: Outputs) -> dict[str, FileSt
     return {path: conf.read(outputs, path) if path == config else FileState.of(outputs, path) for path in paths}
 
 
-def _link(interface: str, addresses: str, routes: str) -> Link | None:
-    for link in read_addresses(addresses):
+def _link(interface: str, links: Sequence[IpLink], routes: Sequence[Route]) -> Link | None:
+    for link in links:
         if link.name == interface:
             return Link(
                 mtu=link.mtu,
                 up=link.up,
                 addresses=tuple(str(address) for address in link.addresses if address.family is Family.IPV4),
-                routes=tuple(route.destination for route in read_routes(routes) if interface in route.devices),
+                routes=tuple(route.destination for route in routes if interface in route.devices),
             )
     return None

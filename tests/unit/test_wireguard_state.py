@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -151,6 +152,47 @@ def test_one_host_is_read_from_all_its_answers() -> None:
     assert (seen.preshared["dock-prod"].private, seen.preshared["dock-load"].private) == (True, False)
     assert (seen.service.is_active, seen.timer.loaded, seen.reload_needed) == (True, False, False)
     assert not seen.files["/etc/wireguard/wg0.conf"].exists
+
+
+ETH0 = {"ifindex": 2, "ifname": "eth0", "flags": ["UP", "LOWER_UP"], "mtu": 1500, "operstate": "UP"}
+
+
+def with_lan(*addresses: str, routes: Sequence[dict[str, object]] = ()) -> tuple[str, ...]:
+    """What overlaps on a host that has ``addresses`` on eth0, and ``routes``, beside its healthy wg0."""
+    given = [address.split("/") for address in addresses]
+    info = [{"family": "inet", "local": local, "prefixlen": int(length)} for local, length in given]
+    ip_address = json.dumps([*json.loads(ADDRESS), {**ETH0, "addr_info": info}])
+    ip_route = json.dumps([*json.loads(ROUTE), *routes])
+    seen = read(address=answer("ip address", ip_address), route=answer("ip route", ip_route))
+    return tuple(str(overlap) for overlap in seen.overlaps)
+
+
+def test_what_other_devices_have_inside_the_network_of_the_mesh_is_kept() -> None:
+    assert read().overlaps == ()
+    lan: list[dict[str, object]] = [{"dst": "10.20.0.0/24", "dev": "eth0", "prefsrc": "10.20.0.77"}]
+    assert with_lan("10.20.0.77/24", routes=lan) == (
+        "eth0 has the address 10.20.0.77/24",
+        "eth0 has the route 10.20.0.0/24",
+    )
+    one: list[dict[str, object]] = [{"dst": "10.20.0.4", "dev": "tun0"}, {"type": "blackhole", "dst": "10.20.0.128/25"}]
+    assert with_lan(routes=one) == ("tun0 has the route 10.20.0.4", "there is the blackhole route 10.20.0.128/25")
+    hops: list[dict[str, object]] = [{"dst": "10.20.0.0/25", "nexthops": [{"dev": "eth1"}, {"dev": "wg0"}]}]
+    assert with_lan(routes=hops) == ("eth1 has the route 10.20.0.0/25",)
+
+
+def test_a_wider_route_and_other_networks_do_no_harm() -> None:
+    routes: list[dict[str, object]] = [
+        {"dst": "10.0.0.0/8", "gateway": "192.168.1.1", "dev": "eth0"},
+        {"dst": "10.42.1.0/24", "gateway": "10.42.1.0", "dev": "flannel.1"},
+        {"dst": "10.42.0.0/24", "dev": "cni0"},
+        {"dst": "0.0.0.0/1", "dev": "tun0"},
+    ]
+    assert with_lan("192.168.1.12/24", "10.20.1.5/16", routes=routes) == ()
+
+
+def test_a_destination_that_is_no_network_is_refused() -> None:
+    with pytest.raises(ParseError, match="no network: 'elsewhere'"):
+        with_lan(routes=[{"dst": "elsewhere", "dev": "eth0"}])
 
 
 def test_a_missing_tool_and_strange_json_are_errors_of_their_own() -> None:

@@ -1,0 +1,59 @@
+"""Whether a host uses the network of the mesh on another device already: its home LAN, Docker, another tunnel. Pure.
+
+A wider route, such as 10.0.0.0/8, does no harm: the longest prefix wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+
+from dockyard.errors import ParseError
+from dockyard.links import Family, Link, Route
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overlap:
+    """``what`` lies in the network of the mesh: ``the address 10.20.0.7/24``. ``device`` is "" for blackholes."""
+
+    device: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.device} has {self.what}" if self.device else f"there is {self.what}"
+
+
+def overlaps(
+    network: IPv4Network, interface: str, links: Sequence[Link], routes: Sequence[Route]
+) -> tuple[Overlap, ...]:
+    """What other devices than ``interface`` have inside ``network``: their addresses, then their routes.
+
+    Raises:
+        ParseError: the destination of a route is no network.
+    """
+    addresses = [
+        Overlap(device=link.name, what=f"the address {address}")
+        for link in links
+        for address in link.addresses
+        if link.name != interface and address.family is Family.IPV4 and IPv4Address(address.local) in network
+    ]
+    inside = [route for route in routes if _inside(network, route)]
+    return (*addresses, *(overlap for route in inside for overlap in _elsewhere(interface, route)))
+
+
+def _inside(network: IPv4Network, route: Route) -> bool:
+    if route.destination == "default":
+        return False
+    try:
+        return IPv4Network(route.destination).subnet_of(network)
+    except ValueError:
+        why = f"has a destination that is no network: {route.destination!r}"
+        raise ParseError("ip -j route", 0, "", "", why=why) from None
+
+
+def _elsewhere(interface: str, route: Route) -> list[Overlap]:
+    if not route.devices:
+        return [Overlap(device="", what=f"the {route.type} route {route.destination}")]
+    what = f"the route {route.destination}"
+    return [Overlap(device=device, what=what) for device in sorted(route.devices - {interface})]
