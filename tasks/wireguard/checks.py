@@ -17,8 +17,7 @@ from dockyard.unseen import once, unseen
 from tasks.wireguard import places
 from tasks.wireguard.cuts import unexplained
 from tasks.wireguard.directions import Direction, directions
-from tasks.wireguard.foreign import finding as foreign_file
-from tasks.wireguard.foreign import foreign, is_foreign
+from tasks.wireguard.foreign import foreign_interface, used_network
 from tasks.wireguard.reach import REACH
 from tasks.wireguard.state import WIREGUARD, WireguardState
 from tasks.wireguard.wanted import (
@@ -74,16 +73,21 @@ def check_swap(topology: Topology, observed: Observed) -> list[Finding]:
 def _all_faults(topology: Topology, observed: Observed) -> list[_Fault]:
     seen = observed.seen(WIREGUARD)
     found = [fault for host, state in seen.items() for fault in _host(topology, observed, host, state)]
-    return [*found, *_pairs(topology, {host: seen[host] for host in seen.keys() - foreign(topology, observed).keys()})]
+    mesh = topology.cluster.wireguard
+    ours = {host: state for host, state in seen.items() if not foreign_interface(mesh, host, state)}
+    return [*found, *_pairs(topology, ours)]
 
 
 def _host(topology: Topology, observed: Observed, host: str, state: WireguardState) -> list[_Fault]:
     mesh = topology.cluster.wireguard
-    if is_foreign(state.files[places.config(mesh.interface)]):
-        return [_Fault(foreign_file(mesh.interface, host, state), blocks=True)]
+    network, interface = used_network(mesh, host, state), foreign_interface(mesh, host, state)
+    others = [_Fault(foreign.finding, blocks=True) for foreign in (network, interface) if foreign]
+    if interface:
+        return others
     known = [peer.name for peer in topology.peers_of(host) if peer.name in observed.seen(WIREGUARD)]
     wanted = [wanted_peer(topology, observed, host, name) for name in known]
     return [
+        *others,
         *_key(host, mesh.interface, state),
         *_service(host, mesh.interface, state),
         *_link(topology, host, state),

@@ -1,18 +1,21 @@
-"""An interface file that somebody else made and in which keys stand: it may be the only place where they lie.
+"""What somebody else has where the mesh would go: an interface file, an interface of that name, its network.
 
-It is never written over. Whoever wants Dockyard to take over keeps the keys first, with the commands named here.
+It is never written over or removed: a file may be the only place where keys lie, an interface may be somebody's VPN,
+and a mesh inside the home LAN would take the LAN's place. Whoever wants Dockyard to take over makes room first, with
+the commands named here.
 """
 
 from __future__ import annotations
 
 import re
 import shlex
+from dataclasses import dataclass
 
 from dockyard.errors import StepFailed
 from dockyard.files import FileState
 from dockyard.findings import Cause, Finding
 from dockyard.observe import Observed
-from dockyard.topology import Topology
+from dockyard.topology import Mesh, Topology
 from tasks.wireguard import places
 from tasks.wireguard.conf import HIDDEN
 from tasks.wireguard.state import WIREGUARD, WireguardState
@@ -20,43 +23,106 @@ from tasks.wireguard.state import WIREGUARD, WireguardState
 _WRITTEN = "# Written by Dockyard"
 _PRIVATE_KEY = re.compile(r"^\s*PrivateKey\s*=", re.IGNORECASE | re.MULTILINE)
 _ADOPT = r"s/^[[:space:]]*PrivateKey[[:space:]]*=[[:space:]]*([^[:space:]#]+).*/\1/Ip"
+_KEEPS = (
+    "This keeps file and keys, and makes room (tunnels of the old file go down: do not type it through one of them)"
+)
+_INVENTORY = "inventory/defaults.yaml"
 
 
-def is_foreign(file: FileState) -> bool:
-    """Whether keys stand in a file that we did not write."""
-    return HIDDEN in file.content and not file.content.startswith(_WRITTEN)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Foreign:
+    """One thing on ``host`` that is somebody else's, as a fault with its evidence and how to make room."""
 
+    host: str
+    fault: str
+    evidence: str
+    advice: str
 
-def foreign(topology: Topology, observed: Observed) -> dict[str, WireguardState]:
-    """The seen hosts with such an interface file."""
-    path = places.config(topology.cluster.wireguard.interface)
-    return {host: state for host, state in observed.seen(WIREGUARD).items() if is_foreign(state.files[path])}
+    @property
+    def finding(self) -> Finding:
+        return Finding(cause=Cause.MESH, host=self.host, fault=self.fault, evidence=self.evidence, advice=self.advice)
 
 
 def refuse_foreign(topology: Topology, observed: Observed) -> None:
-    """Raise StepFailed when writing our file would destroy keys of somebody else."""
-    interface = topology.cluster.wireguard.interface
-    found = foreign(topology, observed)
+    """Raise StepFailed when carrying on would destroy, replace or cover what is somebody else's."""
+    mesh = topology.cluster.wireguard
+    found = [
+        one
+        for host, state in observed.seen(WIREGUARD).items()
+        for one in (foreign_interface(mesh, host, state), used_network(mesh, host, state))
+        if one
+    ]
     if found:
-        path = places.config(interface)
-        keep = [f"On {host}, as root: {commands(interface, state)}" for host, state in found.items()]
         raise StepFailed(
-            "\n".join(f"{host}: {path} was not written by Dockyard, and keys stand in it" for host in found),
-            advice="\n".join([f"Nothing was done on any host. {_KEEPS}, then run again.", *keep]),
+            "\n".join(str(one.finding) for one in found),
+            advice="\n".join(["Nothing was done on any host. Make room, then run again.", *(o.advice for o in found)]),
         )
 
 
-_KEEPS = "This keeps the keys and makes room (tunnels of the old file go down: do not type it through one of them)"
+def foreign_interface(mesh: Mesh, host: str, state: WireguardState) -> Foreign | None:
+    """An interface file or an interface of somebody else; it explains everything else about the interface."""
+    file = state.files[places.config(mesh.interface)]
+    if is_foreign(file):
+        return _file(mesh.interface, host, state)
+    if _written(file) or state.link is None or _started_here(mesh.interface, state):
+        return None
+    return _interface(mesh.interface, host, state)
 
 
-def finding(interface: str, host: str, state: WireguardState) -> Finding:
-    """The finding for a host with such a file; it explains everything else about its interface."""
-    return Finding(
-        cause=Cause.MESH,
+def is_foreign(file: FileState) -> bool:
+    """Whether something stands in a file that we did not write."""
+    return _written(file) and not file.content.startswith(_WRITTEN)
+
+
+def _written(file: FileState) -> bool:
+    return file.exists and bool(file.content.strip())
+
+
+def _started_here(interface: str, state: WireguardState) -> bool:
+    """Whether an interface without its file is ours all the same: it has our key, or wg-quick has our drop-in."""
+    running = state.interface
+    if running is None:
+        return False
+    ours = bool(running.public_key) and running.public_key == state.public_key
+    return ours or (state.service.is_active and state.files[places.drop_in(interface)].exists)
+
+
+def _file(interface: str, host: str, state: WireguardState) -> Foreign:
+    path = places.config(interface)
+    keys = ", and keys stand in it" if HIDDEN in state.files[path].content else ""
+    return Foreign(
         host=host,
-        fault=f"{places.config(interface)} is not Dockyard's",
-        evidence="it was not written by Dockyard, and keys stand in it; it is left alone",
+        fault=f"{path} is not Dockyard's",
+        evidence=f"it does not begin with '{_WRITTEN}'{keys}; it is left alone",
         advice=f"{_KEEPS}. On {host}, as root: {commands(interface, state)}",
+    )
+
+
+def _interface(interface: str, host: str, state: WireguardState) -> Foreign:
+    kind = "without a key of ours" if state.interface is not None else "and no WireGuard interface"
+    return Foreign(
+        host=host,
+        fault=f"{interface} is not Dockyard's",
+        evidence=f"it is there without {places.config(interface)}, {kind}; it is left alone",
+        advice=f"On {host}, see who made it: networkctl status {interface}; nmcli device show {interface}. Take it "
+        f"away there (made by hand: ip link delete dev {interface}), or give the mesh's interface another name: "
+        f"cluster.wireguard.interface in {_INVENTORY}",
+    )
+
+
+def used_network(mesh: Mesh, host: str, state: WireguardState) -> Foreign | None:
+    """The network of the mesh, in use on another device of the host."""
+    if not state.overlaps:
+        return None
+    devices = [device for device in dict.fromkeys(one.device for one in state.overlaps) if device]
+    look = [f"ip -4 address show dev {device}; ip -4 route show dev {device}" for device in devices]
+    return Foreign(
+        host=host,
+        fault=f"the network of the mesh, {mesh.network}, is used for something else, too",
+        evidence="; ".join(map(str, state.overlaps)),
+        advice="Give the mesh a network that no host uses: cluster.wireguard.network in "
+        f"{_INVENTORY}, and the addresses in hosts.yaml. Or free this one; on {host}: "
+        f"{'; '.join(look) or 'ip -4 route show'}",
     )
 
 

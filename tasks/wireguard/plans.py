@@ -48,14 +48,19 @@ def plan_keys(topology: Topology, observed: Observed) -> Plan:
     """Make the missing private keys, each on its own host; one that is there is never replaced.
 
     Raises:
-        StepFailed: on some host a key would be lost, the key file holds no key, or a key rotation is not settled.
-            Nothing is done on any host then.
+        StepFailed: on some host something is somebody else's (`foreign`), the key file holds no key, or a key rotation
+            is not settled. Nothing is done on any host then.
     """
-    refuse_pending(observed)
-    refuse_foreign(topology, observed)
+    _refuse(topology, observed)
     _refuse_unusable(topology, observed)
     interface = topology.cluster.wireguard.interface
     return filled({host: _key_changes(interface, state) for host, state in observed.seen(WIREGUARD).items()})
+
+
+def _refuse(topology: Topology, observed: Observed) -> None:
+    """What stops all plans alike: a way back that is pending, and what is somebody else's."""
+    refuse_pending(observed)
+    refuse_foreign(topology, observed)
 
 
 def _refuse_unusable(topology: Topology, observed: Observed) -> None:
@@ -99,9 +104,9 @@ def plan_preshared_keys(topology: Topology, observed: Observed, make: Callable[[
     off between the two leaves a pair that does not match; the next run gives both a new one.
 
     Raises:
-        NotObserved: a host could not be looked at. StepFailed: a key rotation is not settled.
+        NotObserved: a host could not be looked at. StepFailed: as `plan_keys`.
     """
-    refuse_pending(observed)
+    _refuse(topology, observed)
     interface = topology.cluster.wireguard.interface
     states = {host: observed.of(WIREGUARD, host) for host in topology.hosts}
     plan: dict[str, list[Change]] = {host: [] for host in topology.hosts}
@@ -130,11 +135,10 @@ def plan_interface(topology: Topology, observed: Observed) -> Plan:
 
     Raises:
         NotObserved: a host could not be looked at, so that its peers' files cannot be made.
-        StepFailed: a file has to change, and a name in it does not resolve on its host; keys of somebody else would
-            be lost; or a key rotation is not settled. Nothing is written anywhere then.
+        StepFailed: a file has to change, and a name in it does not resolve on its host; something is somebody else's;
+            or a key rotation is not settled. Nothing is written anywhere then.
     """
-    refuse_pending(observed)
-    refuse_foreign(topology, observed)
+    _refuse(topology, observed)
     return filled({host: _interface_changes(topology, observed, host) for host in topology.hosts})
 
 
@@ -204,9 +208,10 @@ def plan_running(topology: Topology, observed: Observed) -> Plan:
     that was cut off left behind.
 
     Raises:
-        NotObserved: a host could not be looked at. StepFailed: a key rotation is not settled.
+        NotObserved: a host could not be looked at. StepFailed: something is somebody else's, or a key rotation is not
+            settled.
     """
-    refuse_pending(observed)
+    _refuse(topology, observed)
     return filled({host: _running_changes(topology, observed, host) for host in topology.hosts})
 
 

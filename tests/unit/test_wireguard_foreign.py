@@ -1,4 +1,4 @@
-"""An interface file that somebody made by hand: its keys are never shown, never lost, and can be kept."""
+"""What somebody else made where the mesh would go: keys are never shown, nothing is lost, and there is a way on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from dockyard.files import FileState, read_file
 from dockyard.remote import Completed, Outputs
 from tasks import wireguard
 from tasks.wireguard import WireguardState, conf, foreign, places
-from tests.unit.meshes import HOSTS, healthy, observed, pristine, reached, topology
+from tasks.wireguard.overlap import Overlap
+from tests.unit.meshes import HOSTS, change, healthy, observed, pristine, reached, silent, topology
 
 CONF = places.config("wg0")
 PUBLIC = "n2SBb3dC0eep6qdN8LVZ0VJDGCANQiDjrSzaNdqc0DQ="
@@ -80,12 +81,16 @@ def test_the_probe_stands_in_the_place_of_the_plain_one() -> None:
     assert not any(command.argv[-1].count(f"cat -- {CONF}") for command in commands)
 
 
-@pytest.mark.parametrize("plan", [wireguard.plan_keys, wireguard.plan_interface])
+PLANS = [wireguard.plan_keys, wireguard.plan_preshared_keys, wireguard.plan_interface, wireguard.plan_running]
+
+
+@pytest.mark.parametrize("plan", PLANS)
 def test_nothing_is_written_over_the_keys_of_somebody_else(plan: Any, tmp_path: Path) -> None:
     states = {host: pristine(host) for host in HOSTS}
     states["dock-load"] = with_file(states["dock-load"], seen(BY_HAND, tmp_path))
-    with pytest.raises(StepFailed, match=r"dock-load: /etc/wireguard/wg0\.conf was not written by Dockyard") as caught:
+    with pytest.raises(StepFailed, match=r"dock-load: /etc/wireguard/wg0\.conf is not Dockyard's") as caught:
         plan(topology(), observed(states))
+    assert "keys stand in it" in str(caught.value)
     assert "Nothing was done on any host" in caught.value.advice
     assert "On dock-load, as root: (umask 077; " in caught.value.advice
     assert "mv -n /etc/wireguard/wg0.conf /etc/wireguard/wg0.conf.mine" in caught.value.advice
@@ -112,10 +117,108 @@ def test_a_key_pasted_into_our_own_file_shows_in_no_diff(tmp_path: Path) -> None
     assert SECRET not in change.diff() + repr(change)
 
 
-def test_a_foreign_file_without_keys_is_shown_and_replaced(tmp_path: Path) -> None:
+KEY_ELSEWHERE = "[Interface]\nAddress = 10.8.0.1/24\nPostUp = wg set %i private-key /root/%i.key\n"
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_a_file_whose_keys_lie_elsewhere_is_not_written_over_either(plan: Any, tmp_path: Path) -> None:
+    states = {host: pristine(host) for host in HOSTS}
+    states["dock-load"] = with_file(states["dock-load"], seen(KEY_ELSEWHERE, tmp_path))
+    with pytest.raises(StepFailed, match=r"dock-load: /etc/wireguard/wg0\.conf is not Dockyard's") as caught:
+        plan(topology(), observed(states))
+    assert "keys stand in it" not in str(caught.value)
+    assert "mv -n /etc/wireguard/wg0.conf /etc/wireguard/wg0.conf.mine" in caught.value.advice
+    assert "wg0.key" not in caught.value.advice
+
+
+@pytest.mark.parametrize("text", ["", "\n"])
+def test_an_empty_file_is_written(text: str, tmp_path: Path) -> None:
     states = healthy()
-    states["dock-load"] = with_file(states["dock-load"], seen("[Interface]\nPostUp = /root/up.sh\n", tmp_path))
-    assert "-PostUp = /root/up.sh" in wireguard.plan_interface(topology(), observed(states))["dock-load"][0].diff()
+    states["dock-load"] = with_file(states["dock-load"], seen(text, tmp_path))
+    assert list(wireguard.plan_interface(topology(), observed(states))) == ["dock-load"]
+
+
+def without_file(state: WireguardState, **parts: Any) -> WireguardState:
+    return with_file(replace(state, **parts), FileState(path=CONF))
+
+
+def by_networkd() -> WireguardState:
+    """wg0 of somebody else: nothing of Dockyard's is there, and wg-quick knows nothing of it."""
+    bare, up = pristine("dock-load"), healthy()["dock-load"]
+    return replace(bare, interface=up.interface, link=up.link)
+
+
+FOREIGN = {
+    "made by networkd": by_networkd(),
+    "of another kind": replace(by_networkd(), interface=None),
+    "without any key": change(by_networkd(), public_key=""),
+    "beside an unused key of ours": replace(
+        change(by_networkd(), public_key=PUBLIC), key=healthy()["dock-load"].key, files=healthy()["dock-load"].files
+    ),
+    "whose own file was moved away": replace(by_networkd(), service=healthy()["dock-load"].service),
+}
+
+
+@pytest.mark.parametrize("plan", PLANS)
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_an_interface_of_somebody_else_is_neither_removed_nor_changed(plan: Any, kind: str) -> None:
+    states = {**healthy(), "dock-load": without_file(FOREIGN[kind])}
+    with pytest.raises(StepFailed, match="dock-load: wg0 is not Dockyard's") as caught:
+        plan(topology(), observed(states))
+    assert "Nothing was done on any host" in caught.value.advice
+    assert "networkctl status wg0; nmcli device show wg0" in caught.value.advice
+    assert "cluster.wireguard.interface" in caught.value.advice
+    found = wireguard.check_mesh(topology(), observed(states, {host: reached(host) for host in HOSTS}))
+    assert [one.fault for one in found if one.host == "dock-load"] == ["wg0 is not Dockyard's"]
+
+
+OURS = {
+    "its file was removed": healthy()["dock-load"],
+    "its unit failed, too": replace(
+        healthy()["dock-load"], service=replace(healthy()["dock-load"].service, active="failed")
+    ),
+    "its key is still that of before": change(healthy()["dock-load"], public_key=PUBLIC),
+    "all of /etc/wireguard was removed": replace(healthy()["dock-load"], key=None, preshared={}, loaded={}),
+    "in the middle of a rotation": replace(
+        change(healthy()["dock-load"], public_key=PUBLIC), kept=("wg0.conf.old", "wg0.key.old")
+    ),
+    "it was never up": pristine("dock-load"),
+}
+
+
+@pytest.mark.parametrize("kind", OURS)
+def test_our_own_interface_is_ours_without_its_file(kind: str) -> None:
+    states = {**healthy(), "dock-load": without_file(OURS[kind])}
+    for plan in PLANS:
+        plan(topology(), observed(states))
+    found = wireguard.check_mesh(topology(), observed(states, {host: reached(host) for host in HOSTS}))
+    assert not [one for one in found if "not Dockyard's" in one.fault]
+
+
+LAN = (
+    Overlap(device="eth0", what="the address 10.20.0.77/24"),
+    Overlap(device="eth0", what="the route 10.20.0.0/24"),
+)
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_a_network_that_a_host_uses_already_is_refused_before_anything_is_written(plan: Any) -> None:
+    states = {host: pristine(host) for host in HOSTS}
+    states["dock-prod"] = replace(states["dock-prod"], overlaps=LAN)
+    with pytest.raises(StepFailed, match=r"dock-prod: .* 10\.20\.0\.0/24, is used .*\(eth0 has the address") as caught:
+        plan(topology(), observed(states))
+    assert "cluster.wireguard.network" in caught.value.advice
+    assert "on dock-prod: ip -4 address show dev eth0; ip -4 route show dev eth0" in caught.value.advice
+
+
+def test_a_network_that_is_used_twice_explains_what_does_not_get_through() -> None:
+    states = {**healthy(), "dock-prod": replace(healthy()["dock-prod"], overlaps=LAN)}
+    others = [host for host in HOSTS if host != "dock-prod"]
+    reach = {host: silent(reached(host), "dock-prod") for host in others}
+    reach["dock-prod"] = silent(reached("dock-prod"), *others)
+    (finding,) = wireguard.check_mesh(topology(), observed(states, reach))
+    assert finding.host == "dock-prod"
+    assert finding.evidence.startswith("eth0 has the address 10.20.0.77/24; eth0 has the route 10.20.0.0/24; so 8 ")
 
 
 def typed(state: WireguardState, tmp_path: Path) -> subprocess.CompletedProcess[str]:
