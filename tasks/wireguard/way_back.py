@@ -109,8 +109,10 @@ def _left_s(state: WireguardState) -> int:
 
 def _fires(state: WireguardState) -> str:
     seconds = _left_s(state)
-    when = f"in {seconds} s" if seconds else "now"
-    return f"{places.BACK_UNIT}.timer decides {when} which key holds"
+    if seconds:
+        return f"{places.BACK_UNIT}.timer decides in {seconds} s which key holds"
+    log = f"journalctl -u {places.BACK_UNIT}.service"
+    return f"{places.BACK_UNIT}.timer decides now which key holds, or waits for an endpoint to resolve ({log} there)"
 
 
 def _wait(pending: Mapping[str, WireguardState]) -> str:

@@ -97,8 +97,11 @@ def host(tmp_path: Path) -> Path:
     for name, text in {"wg0.key": "new", "wg0.key.old": "old", "wg0.conf": "new", "wg0.conf.old": "old"}.items():
         (tmp_path / name).write_text(text)
     (tmp_path / "wg-sync").write_text(f"#!/bin/sh\necho synced >>{tmp_path}/calls\n")
+    (tmp_path / "sleep").write_text(
+        f"#!/bin/sh\nls {tmp_path} | grep back >>{tmp_path}/slept\necho $1 >>{tmp_path}/slept\n"
+    )
     (tmp_path / "ping").write_text('#!/bin/sh\nfor last; do :; done\n[ "$last" = "$ANSWERS" ]\n')
-    for name in ("wg-sync", "ping"):
+    for name in ("wg-sync", "ping", "sleep"):
         (tmp_path / name).chmod(0o755)
     return tmp_path
 
@@ -123,6 +126,15 @@ def test_a_new_key_that_works_stays(host: Path) -> None:
 
 def test_a_new_key_that_reaches_nobody_goes_and_the_interface_follows(host: Path) -> None:
     assert way_back(host, "nobody") == {"wg0.conf": "old", "wg0.key": "old", "calls": "synced\n"}
+
+
+def test_the_old_key_comes_back_however_long_an_endpoint_does_not_resolve(host: Path) -> None:
+    """Until then the script is there, so its unit is active, and the probe says that the way back is pending."""
+    (host / "back").write_text("the script itself")
+    (host / "wg-sync").write_text(f'#!/bin/sh\necho synced >>{host}/calls\n[ "$(wc -l <{host}/calls)" -gt 2 ]\n')
+    assert way_back(host, "nobody") == {"wg0.conf": "old", "wg0.key": "old", "calls": "synced\n" * 3}
+    assert (host / "slept").read_text() == "back\n30\n" * 2
+    assert not (host / "back").exists()
 
 
 def test_a_swap_that_was_cut_off_before_it_began_changes_nothing(host: Path) -> None:

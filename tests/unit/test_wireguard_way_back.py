@@ -48,6 +48,7 @@ def test_a_pending_way_back_is_one_finding_on_the_host_whose_key_it_is(armed_s: 
     (finding,) = check(swapped(armed_s))
     assert (finding.host, finding.fault) == ("dock-load", "a key rotation of dock-load is not settled")
     assert f"dock-edge: dockyard-wg-back.timer decides {when} which key holds" in finding.evidence
+    assert ("journalctl -u dockyard-wg-back.service" in finding.evidence) is (when == "now")
     assert "phase1_baseline.py" in finding.advice
     assert wireguard.check_way_back(topology(), observed(swapped(armed_s))) == [finding]
 
