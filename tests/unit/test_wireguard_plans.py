@@ -243,6 +243,18 @@ def test_a_host_that_left_is_no_peer_anywhere() -> None:
     assert all(f"unknown peer {key_of('dock-edge')}" in found for (found,) in titles(running).values())
 
 
+def test_a_peer_that_is_not_in_the_inventory_is_shown_before_it_is_removed() -> None:
+    states = healthy()
+    state = added(states["dock-load"])
+    file = state.files["/etc/wireguard/wg0.conf"]
+    laptop = f"{file.content}\n[Peer]\nPublicKey = {key_of('stranger')}\nAllowedIPs = 10.20.0.200/32\n"
+    states["dock-load"] = replace(state, files={**state.files, file.path: replace(file, content=laptop)})
+    diff = config_of(wireguard.plan_interface(topology(), observed(states)), "dock-load").diff()
+    assert f"-[Peer]\n-PublicKey = {key_of('stranger')}\n-AllowedIPs = 10.20.0.200/32" in diff
+    (change,) = wireguard.plan_running(topology(), observed(states))["dock-load"]
+    assert f"unknown peer {key_of('stranger')}" in change.title
+
+
 def test_without_having_seen_a_peer_there_is_no_interface_file() -> None:
     states: dict[str, object] = dict(healthy())
     states["dock-edge"] = Unreachable("dock-edge", "no answer")
@@ -260,7 +272,7 @@ def removed(state: WireguardState, peer: str) -> WireguardState:
 
 def added(state: WireguardState) -> WireguardState:
     assert state.interface
-    stranger = replace(state.interface.peers[key_of("dock-load")], public_key=key_of("stranger"))
+    stranger = replace(next(iter(state.interface.peers.values())), public_key=key_of("stranger"))
     return change(state, peers={**state.interface.peers, key_of("stranger"): stranger})
 
 
