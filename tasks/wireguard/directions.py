@@ -20,11 +20,13 @@ _SILENT = Ping(sent=0, received=0, rtt_ms=None, said="it was not tried")
 class Direction:
     """From ``source`` to ``target``: pings, age of the last handshake in seconds (None: never), bytes in and out.
 
-    ``endpoint`` is where the packets go, ``planned`` where they should (None: the target is behind NAT).
+    ``endpoint`` is where the packets go, ``planned`` where they should (None: the target is behind NAT). ``interface``
+    is the mesh's.
     """
 
     source: str
     target: str
+    interface: str
     small_ping: Ping
     full_ping: Ping
     handshake_age_s: int | None
@@ -47,6 +49,11 @@ class Direction:
         return self.full_ping.answered
 
     @property
+    def fresh(self) -> bool:
+        """Whether the last handshake is young enough for a session."""
+        return self.handshake_age_s is not None and self.handshake_age_s < FRESH_S
+
+    @property
     def rtt_ms(self) -> float | None:
         return self.small_ping.rtt_ms or self.full_ping.rtt_ms
 
@@ -54,11 +61,12 @@ class Direction:
     def faults(self) -> list[str]:
         """What is wrong, most telling first; empty when all is well."""
         age = self.handshake_age_s
+        old = f"the last handshake is {age} s old, although we pinged"
         return [
             *(["no answer through the mesh"] if not self.answered else []),
             *(["packets of full size do not get through"] if self.answered and not self.mtu_proven else []),
             *(["there never was a handshake"] if age is None else []),
-            *([f"the last handshake is {age} s old, although we pinged"] if age is not None and age >= FRESH_S else []),
+            *([old] if age is not None and not self.fresh else []),
             *(["nothing was received"] if self.received_bytes <= 0 else []),
             *(["nothing was sent"] if self.sent_bytes <= 0 else []),
             *([f"the endpoint is {self.endpoint or 'unknown'}, not as planned"] if not self.endpoint_planned else []),
@@ -86,7 +94,14 @@ class Direction:
         if self.sent_bytes <= 0:
             return f"Nothing leaves {self.source}: look at its firewall, and at wg show there"
         where = self.planned or self.endpoint or "its NAT"
-        return f"Does UDP get from {self.source} to {where}? Look at firewalls and port forwarding on the way"
+        udp = f"Does UDP get from {self.source} to {where}? Look at firewalls and port forwarding on the way"
+        if self.answered or not self.fresh:
+            return udp
+        return (
+            f"The tunnel is up (its handshake is {self.handshake_age_s} s old), and {self.target} drops pings inside "
+            f"{self.interface}. On {self.target}, allow them: ufw allow in on {self.interface}, or the like in its "
+            f"firewall. If it has none, the line broke just now: {udp}"
+        )
 
 
 def _shown(ping: Ping) -> str:
@@ -115,6 +130,7 @@ def _direction(
     return Direction(
         source=source,
         target=target,
+        interface=topology.cluster.wireguard.interface,
         small_ping=reach.small.get(target, _SILENT),
         full_ping=reach.full.get(target, _SILENT),
         handshake_age_s=age,

@@ -282,6 +282,18 @@ def test_one_dead_pair_is_two_directions() -> None:
     assert "0 of 9 answered" in findings[0].evidence
 
 
+def test_a_fresh_handshake_without_an_answer_is_a_firewall_inside_the_tunnel() -> None:
+    quiet = cut(all_reached(), ("dock-dash", "dock-load"))
+    fresh = {host: replace(state, handshakes=reached(host).handshakes) for host, state in quiet.items()}
+    one, other = check(healthy(), fresh)
+    udp = "Does UDP get from dock-dash to 10.99.0.14:51820?"
+    assert one.advice.startswith("The tunnel is up (its handshake is 21 s old), and dock-load drops pings inside wg0.")
+    assert "On dock-load, allow them: ufw allow in on wg0" in one.advice
+    assert "On dock-dash, allow them: ufw allow in on wg0" in other.advice
+    assert udp in one.advice
+    assert check(healthy(), quiet)[0].advice.startswith(udp)
+
+
 def test_a_host_that_nobody_reaches_is_one_finding() -> None:
     (finding,) = check(healthy(), cut(all_reached(), *alone("dock-mirror")))
     assert (finding.host, finding.fault) == ("dock-mirror", "nobody gets through to this host, nor it to anybody")
