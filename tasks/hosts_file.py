@@ -166,24 +166,125 @@ def _reason(state: NamesState) -> str:
 
 
 def check_names(topology: Topology, observed: Observed) -> list[Finding]:
-    """Every name resolves to its mesh address, and to nothing else, on every host; one finding per host.
+    """Every name resolves to its mesh address, and to nothing else, on every host, now and after the next boot.
 
-    That a host also knows its own name by a loopback address (Debian's ``127.0.1.1``) is no fault of mesh and names.
+    That a host also knows its own name by another address is no fault of mesh and names: Debian's installer writes
+    ``127.0.1.1`` or its static address, and nothing of ours finds its own host by name.
     """
     found = unseen(observed, NAMES, Cause.NAMES)
     for host, state in observed.seen(NAMES).items():
-        evidence = [*_file_faults(topology, state), *_name_faults(topology, host, state)]
-        if evidence:
-            found.append(
-                Finding(
-                    cause=Cause.NAMES,
-                    host=host,
-                    fault=f"names do not resolve as planned ({PATH})",
-                    evidence="; ".join(evidence),
-                    advice=f"python runbooks/phase1_baseline.py mends it; then try: getent ahostsv4 {_first(topology)}",
-                )
-            )
+        wrong = _wrong(topology, host, state)
+        blamed = {name: lines for name in wrong if (lines := _to_blame(state, name, names(topology)[name]))}
+        found += _written_at_boot(host, state)
+        found += _foreign_lines(host, {name: wrong[name] for name in blamed}, blamed)
+        found += _not_as_planned(topology, host, state, [text for name, text in wrong.items() if name not in blamed])
     return found
+
+
+def _wrong(topology: Topology, host: str, state: NamesState) -> dict[str, str]:
+    """What is wrong with which name."""
+    own = {host, topology.fqdn(host)}
+    faults = {}
+    for name, wanted in names(topology).items():
+        seen = state.addresses.get(name, ())
+        if set(seen) != {wanted} and not (name in own and wanted in seen):
+            faults[name] = f"{name} is {', '.join(seen) or 'unknown'} instead of {wanted}"
+    return faults
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line with an address, as hosts(5) has it: ``names`` in lower case, as they are compared that way."""
+
+    number: int
+    address: str
+    names: frozenset[str]
+    text: str
+
+    def __str__(self) -> str:
+        return f"line {self.number}: {self.text}"
+
+
+def lines_outside(content: str) -> list[Line]:
+    """The lines of a hosts file that are not in the managed block; none where the markers are broken."""
+    try:
+        begin, end = _span(content) or (len(content), len(content))
+    except BrokenBlock:
+        return []
+    kept = content[:begin] + "\n" * content[begin:end].count("\n") + content[end:]
+    found = []
+    for number, line in enumerate(kept.split("\n"), 1):
+        address, *called = line.partition("#")[0].split() or [""]
+        if address:
+            found.append(Line(number, address, frozenset(map(str.lower, called)), " ".join([address, *called])))
+    return found
+
+
+_LOOPBACK = {"::1": "127.0.0.1"}
+"""glibc answers ``127.0.0.1`` where a name stands behind ``::1`` and an IPv4 address is asked for."""
+
+
+def _to_blame(state: NamesState, name: str, wanted: str) -> list[Line]:
+    """The lines outside the block that give ``name`` another address, one that it was seen with."""
+    addresses = set(state.addresses.get(name, ())) - {wanted}
+    return [
+        line
+        for line in lines_outside(state.file.content)
+        if name in line.names and _LOOPBACK.get(line.address, line.address) in addresses
+    ]
+
+
+def _foreign_lines(host: str, wrong: Mapping[str, str], blamed: Mapping[str, Sequence[Line]]) -> list[Finding]:
+    """One finding for what somebody else wrote about our names; Dockyard leaves all of it as it is."""
+    if not blamed:
+        return []
+    lines = sorted({line.number: line for some in blamed.values() for line in some}.items())
+    these = "this line" if len(lines) == 1 else "these lines"
+    finding = Finding(
+        cause=Cause.NAMES,
+        host=host,
+        fault=f"{PATH} gives names of the mesh other addresses",
+        evidence=f"{'; '.join(str(line) for _, line in lines)}; so {_short(list(wrong.values()))}",
+        advice=f"On {host}, remove {these} from {PATH} (or the name from it): Dockyard leaves alone what is not in its "
+        f"block. Then try: getent ahostsv4 {next(iter(wrong))}",
+    )
+    return [finding]
+
+
+_MANAGED = "'manage_etc_hosts' as True"
+_BOOT_ADVICE = """\
+Switch that off (docs/services.md, Names, has more, if the names are gone again after a reboot). On {host}, as root: \
+echo manage_etc_hosts: false >/etc/cloud/cloud.cfg.d/99-dockyard.cfg; sed -i /manage_etc_hosts/d {path}"""
+
+
+def _written_at_boot(host: str, state: NamesState) -> list[Finding]:
+    """cloud-init's header: it renders the file from a template at every boot (cc_update_etc_hosts)."""
+    lines = enumerate(state.file.content.split("\n"), 1)
+    return [
+        Finding(
+            cause=Cause.NAMES,
+            host=host,
+            fault=f"cloud-init writes {PATH} anew at every boot, without the names",
+            evidence=f"line {number}: {line}",
+            advice=_BOOT_ADVICE.format(host=host, path=PATH),
+        )
+        for number, line in lines
+        if line.startswith("#") and _MANAGED in line
+    ][:1]
+
+
+def _not_as_planned(topology: Topology, host: str, state: NamesState, wrong: Sequence[str]) -> list[Finding]:
+    evidence = [*_file_faults(topology, state), *([_short(wrong)] if wrong else [])]
+    if not evidence:
+        return []
+    finding = Finding(
+        cause=Cause.NAMES,
+        host=host,
+        fault=f"names do not resolve as planned ({PATH})",
+        evidence="; ".join(evidence),
+        advice=f"python runbooks/phase1_baseline.py mends it; then try: getent ahostsv4 {_first(topology)}",
+    )
+    return [finding]
 
 
 def _first(topology: Topology) -> str:
@@ -203,14 +304,6 @@ def _file_faults(topology: Topology, state: NamesState) -> list[str]:
     return [f"the managed block differs: {' '.join(lines[:2])}{more}"]
 
 
-def _name_faults(topology: Topology, host: str, state: NamesState) -> list[str]:
-    own = {host, topology.fqdn(host)}
-    faults = []
-    for name, wanted in names(topology).items():
-        seen = state.addresses.get(name, ())
-        accepted = [address for address in seen if not (name in own and address.startswith("127."))]
-        if set(accepted) != {wanted}:
-            faults.append(f"{name} is {', '.join(seen) or 'unknown'} instead of {wanted}")
-    return (
-        [f"{'; '.join(faults[:3])}{f'; and {len(faults) - 3} names more' if len(faults) > 3 else ''}"] if faults else []
-    )
+def _short(faults: Sequence[str]) -> str:
+    more = f"; and {len(faults) - 3} names more" if len(faults) > 3 else ""
+    return "; ".join(faults[:3]) + more

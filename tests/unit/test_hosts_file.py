@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -131,19 +133,81 @@ def test_a_line_edited_by_hand_is_one_finding_with_the_line() -> None:
 
 
 def test_a_second_address_from_elsewhere_is_a_finding_although_the_block_is_right() -> None:
-    other = state(f"192.168.1.9 opencloud\n{BLOCK}", opencloud="192.168.1.9 10.20.0.2")
+    other = state(f"192.168.1.9  opencloud # the old one\n{BLOCK}", opencloud="192.168.1.9 10.20.0.2")
     (finding,) = hosts_file.check_names(topology(), seen(dock_edge=other))
-    assert finding.evidence == "opencloud is 192.168.1.9, 10.20.0.2 instead of 10.20.0.2"
+    assert finding.evidence == (
+        "line 1: 192.168.1.9 opencloud; so opencloud is 192.168.1.9, 10.20.0.2 instead of 10.20.0.2"
+    )
+    assert finding.advice.startswith("On dock-edge, remove this line from /etc/hosts (or the name from it)")
+    assert "phase1_baseline.py" not in finding.advice
 
 
-def test_the_loopback_address_that_debian_gives_a_host_is_no_fault() -> None:
-    own = state(DEBIAN + BLOCK, dock_prod="127.0.1.1 10.20.0.2")
+def test_a_line_below_the_block_and_in_capitals_counts_too() -> None:
+    other = state(f"{DEBIAN}{BLOCK}\n192.168.1.12\tnas DOCK-prod\n", dock_prod="10.20.0.2 192.168.1.12")
+    (finding,) = hosts_file.check_names(topology(), seen(dock_edge=other))
+    assert finding.evidence.startswith("line 17: 192.168.1.12 nas DOCK-prod; so dock-prod is 10.20.0.2, 192.168.1.12 ")
+
+
+def test_an_address_that_stands_in_no_line_is_not_blamed_on_one() -> None:
+    other = state(f"192.168.1.9 opencloud\n{BLOCK}", opencloud="unknown")
+    (finding,) = hosts_file.check_names(topology(), seen(dock_edge=other))
+    assert finding.fault == "names do not resolve as planned (/etc/hosts)"
+
+
+@pytest.mark.parametrize("addresses", ["127.0.1.1 10.20.0.2", "203.0.113.5 10.20.0.2", "10.20.0.2 192.168.1.12"])
+def test_a_host_may_know_itself_by_other_addresses_too(addresses: str) -> None:
+    """Debian's installer writes 127.0.1.1, or the static address; glibc answers with all lines, in their order."""
+    first = f"{addresses.split(maxsplit=1)[0]} dock-prod.example dock-prod\n"
+    own = state(first + BLOCK, dock_prod=addresses)
     assert hosts_file.check_names(topology(), seen(dock_prod=own)) == []
+
+
+def test_a_host_must_know_its_own_address_in_the_mesh() -> None:
+    own = state(f"203.0.113.5 dock-prod.example dock-prod\n{BLOCK}", dock_prod="203.0.113.5")
+    (finding,) = hosts_file.check_names(topology(), seen(dock_prod=own))
+    assert finding.evidence.startswith("line 1: 203.0.113.5 dock-prod.example dock-prod; so dock-prod is 203.0.113.5 ")
 
 
 def test_the_loopback_address_of_another_host_is_a_fault() -> None:
     wrong = state(DEBIAN + BLOCK, dock_prod="127.0.1.1 10.20.0.2")
-    assert [finding.host for finding in hosts_file.check_names(topology(), seen(dock_load=wrong))] == ["dock-load"]
+    (finding,) = hosts_file.check_names(topology(), seen(dock_load=wrong))
+    assert (finding.host, finding.evidence.split(";")[0]) == ("dock-load", "line 2: 127.0.1.1 dock-prod")
+
+
+CLOUD = """\
+# Your system has configured 'manage_etc_hosts' as True.
+# As a result, if you wish for changes to this file to persist
+# then you will need to either
+# a.) make changes to the master file in /etc/cloud/templates/hosts.debian.tmpl
+# b.) change or remove the value of 'manage_etc_hosts' in
+#     /etc/cloud/cloud.cfg or cloud-config from user-data
+#
+127.0.1.1 dock-load.example dock-load
+"""
+"""The head of /etc/hosts as cloud-init writes it; from cloud-init's templates/hosts.debian.tmpl."""
+
+
+def test_names_that_cloud_init_takes_away_at_every_boot_are_a_finding_and_are_written() -> None:
+    cloud = seen(dock_load=state(CLOUD + BLOCK))
+    (finding,) = hosts_file.check_names(topology(), cloud)
+    assert finding.fault == "cloud-init writes /etc/hosts anew at every boot, without the names"
+    assert finding.evidence == "line 1: # Your system has configured 'manage_etc_hosts' as True."
+    assert "echo manage_etc_hosts: false >/etc/cloud/cloud.cfg.d/99-dockyard.cfg" in finding.advice
+    assert hosts_file.plan_hosts_file(topology(), cloud) == {}
+    assert list(hosts_file.plan_hosts_file(topology(), seen(dock_load=state(CLOUD)))) == ["dock-load"]
+
+
+def test_typing_the_advice_ends_the_finding(tmp_path: Path) -> None:
+    (finding,) = hosts_file.check_names(topology(), seen(dock_load=state(CLOUD + BLOCK)))
+    (tmp_path / "hosts").write_text(CLOUD + BLOCK)
+    script = (
+        finding.advice.partition(" as root: ")[2]
+        .replace("/etc/cloud/cloud.cfg.d", str(tmp_path))
+        .replace("/etc/hosts", str(tmp_path / "hosts"))
+    )
+    subprocess.run(["sh", "-ec", script], check=True)
+    assert (tmp_path / "99-dockyard.cfg").read_text() == "manage_etc_hosts: false\n"
+    assert hosts_file.check_names(topology(), seen(dock_load=state((tmp_path / "hosts").read_text()))) == []
 
 
 def test_an_unseen_host_is_a_finding() -> None:
