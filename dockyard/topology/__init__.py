@@ -1,8 +1,8 @@
 """The owner's cluster: read from an inventory, checked, typed and frozen.
 
 `model` and `services` hold the types and what one can ask of them; `folder` reads the YAML files; `reading` and `shape`
-turn Nornir's inventory into the types; `rules` and `service_rules` say what must be true of the cluster as a whole
-(a `draft` of it), `names` of a single text.
+turn Nornir's inventory into the types; `rules` and the other `..._rules` say what must be true of the cluster as a
+whole (a `draft` of it), `names` of a single text.
 """
 
 from dockyard.topology.folder import FolderInventory, folder_of, load_inventory

@@ -283,7 +283,7 @@ class Topology:
         here, there = self.host(source), self.host(target)
         port = self.cluster.wireguard.port
         if here.site == there.site and there.wireguard.lan:
-            return Endpoint(there.wireguard.lan, port)
+            return Endpoint(names.canonical(there.wireguard.lan), port)
         return Endpoint.parse(there.wireguard.endpoint, port) if there.wireguard.endpoint else None
 
     def keepalive_s(self, source: str, target: str) -> int:

@@ -33,6 +33,17 @@ _EXAMPLE_NETWORKS = tuple(
 )
 
 
+# RFC 1918, 6598 (carriers' NAT), 4193, 3927, 4291. Not `is_private`: it also has networks that documentation uses.
+_PRIVATE_NETWORKS = (
+    *map(ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16")),
+    *map(ip_network, ("127.0.0.0/8", "fc00::/7", "fe80::/10", "::1/128")),
+)
+# RFC 2606, 6761, 6762 and 8375, ICANN's .internal, and what routers call their LAN: no public DNS has them.
+_PRIVATE_NAMES = re.compile(
+    r"(^[^.]+|\.(test|invalid|localhost|local|internal|home\.arpa|lan|home|intranet|corp))$", re.IGNORECASE
+)
+
+
 def dns_label(text: str) -> None:
     """One label of a DNS name (RFC 1123, section 2.1), in lower case as Kubernetes wants node names."""
     if not _LABEL.fullmatch(text):
@@ -54,6 +65,12 @@ def address_of(text: str) -> IPv4Address | IPv6Address | None:
         return None
 
 
+def canonical(text: str) -> str:
+    """An address as the kernel prints it (RFC 5952); a name as it is."""
+    address = address_of(text)
+    return text if address is None else str(address)
+
+
 def name_or_address(text: str) -> None:
     """Something that a resolver or a socket takes."""
     if address_of(text) is None:
@@ -61,9 +78,9 @@ def name_or_address(text: str) -> None:
 
 
 def split_endpoint(text: str, default_port: int) -> tuple[str, int]:
-    """Host (without brackets) and port of ``host``, ``host:port``, ``[v6]:port`` or a bare IPv6 address."""
+    """Host (`canonical`, no brackets) and port of ``host``, ``host:port``, ``[v6]:port`` or a bare IPv6 address."""
     if isinstance(address_of(text), IPv6Address):
-        return text, default_port
+        return canonical(text), default_port
     host, colon, port = text.rpartition(":") if re.search(r":[^]]*$", text) else (text, "", "")
     if colon and not (port.isascii() and port.isdecimal() and 1 <= int(port) <= 65535):
         raise ValueError(f"{text!r}: the port is not a number from 1 to 65535")
@@ -72,7 +89,7 @@ def split_endpoint(text: str, default_port: int) -> tuple[str, int]:
     if bracketed != isinstance(address_of(bare), IPv6Address):
         raise ValueError(f"{text!r} is no endpoint: write name:port, 192.168.1.2:port or [fd00::2]:port")
     name_or_address(bare)
-    return bare, int(port) if colon else default_port
+    return canonical(bare), int(port) if colon else default_port
 
 
 def endpoint(text: str) -> None:
@@ -202,3 +219,16 @@ def is_example(text: str) -> bool:
     if address is None:
         return bool(_EXAMPLE_NAME.search(host))
     return any(address in network for network in _EXAMPLE_NETWORKS)
+
+
+def is_private(text: str) -> bool:
+    """Whether ``text`` is an address that the internet does not carry."""
+    address = address_of(text)
+    return address is not None and any(address in network for network in _PRIVATE_NETWORKS)
+
+
+def is_public(text: str) -> bool:
+    """Whether ``text`` is an address or a name for the whole internet, as far as one can see; an example is none."""
+    if not text or is_example(text):
+        return False
+    return not (_PRIVATE_NAMES.search(text) if address_of(text) is None else is_private(text))

@@ -12,8 +12,9 @@ from pathlib import Path
 from dockyard.errors import Problem
 from dockyard.topology.draft import Draft, Rule
 from dockyard.topology.k3s_rules import K3S_RULES
-from dockyard.topology.model import Endpoint, Host, Mesh, Role, Sudo, Topology
-from dockyard.topology.names import address_of
+from dockyard.topology.model import Endpoint, Host, Role, Sudo, Topology
+from dockyard.topology.names import address_of, canonical
+from dockyard.topology.outer_rules import OUTER_RULES, outer_ways
 from dockyard.topology.service_rules import SERVICE_RULES
 from dockyard.topology.services import K3s
 
@@ -73,26 +74,6 @@ def _fault_of(address: IPv4Address, network: IPv4Network) -> str:
     return ""
 
 
-def other_addresses(draft: Draft) -> Iterator[Problem]:
-    """What leads to a host from outside lies outside the mesh: a tunnel cannot be reached through itself."""
-    if not draft.cluster:
-        return
-    mesh = draft.cluster.wireguard
-    for name, host in draft.hosts.items():
-        for key, text in _outer_addresses(host, mesh):
-            address = address_of(text)
-            if isinstance(address, IPv4Address) and address in mesh.network:
-                yield Problem(f"hosts.{name}.{key}", f"{text} lies in the mesh network {mesh.network}")
-
-
-def _outer_addresses(host: Host, mesh: Mesh) -> Iterator[tuple[str, str]]:
-    yield "hostname", host.hostname
-    if host.wireguard.lan:
-        yield "wireguard.lan", host.wireguard.lan
-    if host.wireguard.endpoint:
-        yield "wireguard.endpoint", Endpoint.parse(host.wireguard.endpoint, mesh.port).host
-
-
 def duplicates(draft: Draft) -> Iterator[Problem]:
     """No two hosts share an address of any kind."""
     port = draft.cluster.wireguard.port if draft.cluster else 0
@@ -109,7 +90,7 @@ def _public(host: Host, port: int) -> Hashable:
 
 
 def _local(host: Host) -> Hashable:
-    return host.wireguard.lan and (host.site, host.wireguard.lan.lower())
+    return host.wireguard.lan and (host.site, canonical(host.wireguard.lan.lower()))
 
 
 def _same(hosts: Iterable[Host], key: str, value_of: Callable[[Host], Hashable]) -> Iterator[Problem]:
@@ -150,7 +131,7 @@ def mtu(draft: Draft) -> Iterator[Problem]:
     if not draft.cluster:
         return
     mesh = draft.cluster.wireguard
-    outer = [address_of(text) for host in draft.hosts.values() for _, text in _outer_addresses(host, mesh)]
+    outer = [address_of(text) for host in draft.hosts.values() for _, text in outer_ways(host, mesh)]
     version = 6 if any(isinstance(address, IPv6Address) for address in outer) else 4
     most = _ETHERNET_MTU - _OVERHEAD[version]
     if mesh.mtu > most:
@@ -290,7 +271,7 @@ RULES: tuple[Rule, ...] = (
     no_hosts,
     mesh_network,
     mesh_addresses,
-    other_addresses,
+    *OUTER_RULES,
     duplicates,
     reachability,
     mtu,

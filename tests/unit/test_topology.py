@@ -171,11 +171,18 @@ def test_the_way_between_two_hosts(source: str, target: str, endpoint: str, keep
         ("fd00::3", Endpoint("fd00::3", 51820), False, "[fd00::3]:51820"),
         ("[fd00::3]", Endpoint("fd00::3", 51820), False, "[fd00::3]:51820"),
         ("[fd00::3]:7", Endpoint("fd00::3", 7), False, "[fd00::3]:7"),
+        ("FD00:0::0003", Endpoint("fd00::3", 51820), False, "[fd00::3]:51820"),  # as the kernel prints it
+        ("[fd00:0:0:0:0:0:0:3]:7", Endpoint("fd00::3", 7), False, "[fd00::3]:7"),
     ],
 )
 def test_endpoints_are_read_and_written(text: str, endpoint: Endpoint, is_name: bool, shown: str) -> None:
     assert Endpoint.parse(text, 51820) == endpoint
     assert (endpoint.is_name, str(endpoint)) == (is_name, shown)
+
+
+def test_a_lan_address_is_written_as_the_kernel_prints_it(tmp_path: Path) -> None:
+    written(changed({"hosts/dock-edge/data/wireguard/lan": "FD00:0::0005"}, tmp_path), tmp_path)
+    assert topology_of(tmp_path).endpoint("dock-prod", "dock-edge") == Endpoint("fd00::5", 51820)
 
 
 @pytest.mark.parametrize(
