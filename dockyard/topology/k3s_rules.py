@@ -21,8 +21,6 @@ def k3s_binary(draft: Draft) -> Iterator[Problem]:
         yield Problem(path, "version and sha256 say what is downloaded; or give binary, a file on this machine")
     if k3s.binary and not k3s.binary.is_file():
         yield Problem(f"{path}.binary", f"there is no file {k3s.binary}")
-    elif k3s.checksum_file and not k3s.sha256 and not k3s.checksum_file.is_file():
-        yield Problem(f"{path}.sha256", f"is missing, and there is no {k3s.checksum_file} either")
     if k3s.version and int(k3s.version.split(".")[1]) < _LEAST_MINOR:
         yield Problem(
             f"{path}.version", f"{k3s.version} is too old: bind-address covers the kubelet since v1.{_LEAST_MINOR}"

@@ -7,14 +7,17 @@ whole value: a host's own ``ssh:`` replaces the one of the defaults, the two are
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from nornir.core import inventory as nornir
 
 from dockyard.errors import InventoryError, Problem
+from dockyard.topology import names
 from dockyard.topology.draft import Draft
-from dockyard.topology.model import Cluster, Host, Topology
+from dockyard.topology.model import Cluster, Host, Sudo, Topology
 from dockyard.topology.rules import broken_rules
+from dockyard.topology.services import Architecture, K3s
 from dockyard.topology.shape import Found, Reader
 
 HOST_DATA = ("site", "roles", "wireguard", "ssh", "drbd", "exposed")
@@ -49,7 +52,8 @@ def examine(inventory: nornir.Inventory) -> tuple[Topology | None, list[Problem]
     draft = Draft(cluster, readable, tuple(hosts), _places(inventory))
     for problem in broken_rules(draft):
         reader.report(problem.path, problem.message)
-    return (Topology(cluster, readable) if cluster else None), reader.problems
+    meant = MappingProxyType({name: _as_root(host) for name, host in readable.items()})
+    return (Topology(cluster, meant) if cluster else None), reader.problems
 
 
 def _cluster(reader: Reader, defaults: nornir.Defaults) -> Cluster | None:
@@ -58,7 +62,30 @@ def _cluster(reader: Reader, defaults: nornir.Defaults) -> Cluster | None:
     if "cluster" not in data:
         reader.report("defaults.cluster", "is missing")
         return None
-    return reader.section(Cluster, Found("defaults.cluster", data["cluster"]))
+    cluster = reader.section(Cluster, Found("defaults.cluster", data["cluster"]))
+    if cluster is None or cluster.k3s is None:
+        return cluster
+    return replace(cluster, k3s=_with_checksum(reader, cluster.k3s))
+
+
+def _with_checksum(reader: Reader, k3s: K3s) -> K3s:
+    """``k3s`` with the checksum that stands beside its binary, for every architecture: such a file fits one."""
+    file, path = k3s.checksum_file, "defaults.cluster.k3s.sha256"
+    if file is None or k3s.sha256 or not k3s.binary or not k3s.binary.is_file():
+        return k3s
+    try:
+        words = file.read_text(encoding="ascii", errors="replace").split()
+        checksum = words[0][:80] if words else ""
+        names.sha256(checksum)
+    except FileNotFoundError:
+        reader.report(path, f"is missing, and there is no {file} either")
+    except OSError as error:
+        reader.report(path, f"{file} cannot be read: {error.strerror}")
+    except ValueError as error:
+        reader.report(path, f"{file}: {error}")
+    else:
+        return replace(k3s, sha256=MappingProxyType(dict.fromkeys(Architecture, checksum)))
+    return k3s
 
 
 def _host(reader: Reader, host: nornir.Host) -> Host | None:
@@ -69,6 +96,11 @@ def _host(reader: Reader, host: nornir.Host) -> Host | None:
     for key, hint in missing.items():
         reader.report(f"{path}.{key}", f"is missing{hint}")
     return reader.fields(Host, found | {"name": Found(path, host.name)}, path, reported=missing)
+
+
+def _as_root(host: Host) -> Host:
+    """The user root needs no sudo, whatever the defaults say for everybody else."""
+    return replace(host, ssh=replace(host.ssh, sudo=Sudo.ROOT)) if host.username == "root" else host
 
 
 def _values(host: nornir.Host) -> dict[str, tuple[str, object]]:

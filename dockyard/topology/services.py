@@ -86,7 +86,7 @@ class K3s:
 
     ``version`` is pinned, and ``sha256`` names the binary of each architecture as K3s publishes it in
     ``sha256sum-amd64.txt``. ``binary`` is a file on this machine that is sent instead of downloaded; its checksum may
-    also stand beside it, in ``<binary>.sha256`` as sha256sum(1) prints it.
+    also stand beside it, in ``<binary>.sha256`` as sha256sum(1) prints it: it is read with the inventory, once.
     """
 
     version: Annotated[str, names.k3s_version] | None = None
@@ -102,22 +102,18 @@ class K3s:
         return self.binary and self.binary.with_name(f"{self.binary.name}.sha256")
 
     def digest(self, architecture: Architecture) -> str | None:
-        """The SHA-256 of the binary for ``architecture``; reads `checksum_file` when ``sha256`` is not given."""
-        if self.sha256 is not None or self.checksum_file is None:
-            return (self.sha256 or {}).get(architecture)
-        return self.checksum_file.read_text(encoding="ascii").partition(" ")[0].strip()
+        """The SHA-256 of the binary for ``architecture``."""
+        return (self.sha256 or {}).get(architecture)
 
 
 @dataclass(frozen=True, slots=True)
 class OpenCloud:
     """The one application. ``image`` has a tag or a digest.
 
-    ``memory_mib`` is the most that it may take; its own documentation asks for at least 512. ``size_gib`` is taken and
-    not used: it never was a limit, and the claim of a volume that was made cannot be changed.
+    ``memory_mib`` is the most that it may take; its own documentation asks for at least 512.
     """
 
     image: Annotated[str, names.image]
-    size_gib: Annotated[int, Meta(ge=1, le=1_000_000)] = 100
     memory_mib: Annotated[int, Meta(ge=512, le=1_000_000)] = 2048
     cpus: Annotated[float, Meta(gt=0, le=256)] = 2.0
 

@@ -100,11 +100,10 @@ def test_a_machine_without_a_checksum_is_refused() -> None:
         k3s.plan_binary(LAB, observed(LAB, {**{host: bare(LAB, host) for host in NODE_NAMES}, PROD: arm}))
 
 
-def test_a_file_of_this_machine_is_sent_with_its_checksum_beside_it(tmp_path: Path) -> None:
+def test_a_file_of_this_machine_is_sent_with_its_checksum(tmp_path: Path) -> None:
     file = tmp_path / "k3s"
     file.write_bytes(b"#!/bin/sh\necho 'k3s version v1.33.5+k3s1 (test)'\n")
-    (tmp_path / "k3s.sha256").write_text(f"{DIGEST}  k3s\n")
-    cluster = topology(binary=file, sha256=None)
+    cluster = topology(binary=file)
     plan = k3s.plan_binary(cluster, observed(cluster, {host: bare(cluster, host) for host in NODE_NAMES}))
     change = plan[PROD][0]
     (command,) = change.commands()

@@ -17,7 +17,17 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from dockyard.errors import InventoryError, UsageError
-from dockyard.topology import Endpoint, Role, Sudo, Topology, Transport, folder_of, load_inventory, read_topology
+from dockyard.topology import (
+    Architecture,
+    Endpoint,
+    Role,
+    Sudo,
+    Topology,
+    Transport,
+    folder_of,
+    load_inventory,
+    read_topology,
+)
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "tests" / "data" / "inventory"
@@ -72,6 +82,8 @@ def test_every_mistake_is_reported_with_its_path(case: Tree, tmp_path: Path) -> 
     for name, mode in (("open", 0o644), ("closed", 0o600)):
         (tmp_path / name).write_text("secret\n", encoding="utf-8")
         (tmp_path / name).chmod(mode)
+    (tmp_path / "closed.sha256").write_text("secret  closed\n", encoding="utf-8")
+    (tmp_path / "hosts.yaml.sha256").mkdir()
     written(changed(case["change"], tmp_path), tmp_path)
     assert problems_of(tmp_path) == [text.replace("{tmp}", str(tmp_path)) for text in case["problems"]]
 
@@ -126,6 +138,25 @@ def test_values_become_types() -> None:
     assert (load.username, load.port, load.ssh.sudo) == ("dockyard", 2222, Sudo.NOPASSWD)
     assert load.roles == {Role.K3S_SERVER, Role.ARBITRATOR}
     assert load.ssh.known_hosts == Path.home() / ".ssh" / "known_hosts"
+
+
+def test_a_checksum_beside_the_binary_is_read_once_with_the_inventory(tmp_path: Path) -> None:
+    binary, checksum = tmp_path / "k3s", tmp_path / "k3s.sha256"
+    binary.touch()
+    checksum.write_text(f"{'0f' * 32}  k3s\n", encoding="ascii")
+    written(changed({"defaults/data/cluster/k3s": {"binary": str(binary)}}, tmp_path), tmp_path)
+    k3s = topology_of(tmp_path).cluster.k3s
+    checksum.unlink()
+    assert k3s
+    assert [k3s.digest(one) for one in Architecture] == ["0f" * 32] * 2
+
+
+def test_root_needs_no_sudo(tmp_path: Path) -> None:
+    (tmp_path / "password").touch(0o600)
+    shared = {"sudo": "password", "sudo_password_file": "{tmp}/password"}
+    written(changed({"hosts/dock-dash/username": "root", "defaults/data/ssh": shared}, tmp_path), tmp_path)
+    hosts = topology_of(tmp_path).hosts
+    assert (hosts["dock-dash"].ssh.sudo, hosts["dock-prod"].ssh.sudo) == (Sudo.ROOT, Sudo.PASSWORD)
 
 
 def test_a_topology_cannot_be_changed() -> None:
