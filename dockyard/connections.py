@@ -23,7 +23,7 @@ from netmiko.linux.linux_ssh import LinuxSSH
 from nornir_netmiko.connections.netmiko import Netmiko
 
 from dockyard.errors import AuthenticationFailed, RemoteError, Unreachable
-from dockyard.exchange import Exchange, Link
+from dockyard.exchange import Exchange, Stopped
 from dockyard.framing import Request
 from dockyard.host_keys import HostKey, KnownHosts, name_in_file, read_known_hosts, refusal
 from dockyard.tcp import connect_tcp, shut_at
@@ -132,35 +132,35 @@ class _Reader:
     def read(self, deadline: float) -> Exchange:
         poll = select.poll()
         poll.register(self._channel.fileno(), select.POLLIN)
-        link = None
-        while link is None:
+        stopped = None
+        while stopped is None:
             left_s = deadline - time.monotonic()
             if not poll.poll(max(0.0, min(QUIET_S, left_s)) * 1000):
-                link = Link.LATE if left_s <= QUIET_S else self._alive()
+                stopped = Stopped.LATE if left_s <= QUIET_S else self._alive()
             else:
-                link = self._drain()
-        return Exchange(bytes(self._stdout), bytes(self._stderr), link)
+                stopped = self._drain()
+        return Exchange(bytes(self._stdout), bytes(self._stderr), stopped)
 
-    def _drain(self) -> Link | None:
+    def _drain(self) -> Stopped | None:
         closed = self._channel.eof_received or self._channel.closed  # asked first: what came before is read below
         while self._channel.recv_ready():
             self._stdout += self._channel.recv(_READ_BYTES)
         while self._channel.recv_stderr_ready():
             self._stderr += self._channel.recv_stderr(_READ_BYTES)
         if self._end in self._stdout[-2 * _READ_BYTES :] and self._end in self._stderr[-2 * _READ_BYTES :]:
-            return Link.DONE
+            return Stopped.DONE
         if closed:
-            return Link.CLOSED if self._transport.is_active() else Link.LOST
+            return Stopped.CLOSED if self._transport.is_active() else Stopped.LOST
         return None
 
-    def _alive(self) -> Link | None:
+    def _alive(self) -> Stopped | None:
         """Ask a quiet host for one more channel: a hung machine whose TCP still answers does not open it."""
         try:
             self._transport.open_session(timeout=QUIET_S).close()
         except paramiko.ChannelException:
             return None  # "no" is an answer, too
         except (paramiko.SSHException, EOFError, OSError):
-            return Link.LOST
+            return Stopped.LOST
         return None
 
 

@@ -96,10 +96,9 @@ class HostKeyError(RemoteError):
 
     exit_code = 3
 
-    def __init__(self, host: str, message: str, *, fingerprint: str, changed: bool, advice: str = "") -> None:
+    def __init__(self, host: str, message: str, *, fingerprint: str, advice: str = "") -> None:
         super().__init__(host, message, advice=advice)
         self.fingerprint = fingerprint
-        self.changed = changed
 
 
 class AuthenticationFailed(RemoteError):

@@ -9,8 +9,8 @@ from typing import Protocol
 from dockyard.framing import Request
 
 
-class Link(StrEnum):
-    """Why reading ended."""
+class Stopped(StrEnum):
+    """Why reading stopped."""
 
     DONE = "done"
     CLOSED = "closed"
@@ -27,7 +27,7 @@ class Exchange:
 
     stdout: bytes
     stderr: bytes
-    link: Link
+    stopped: Stopped
 
 
 class Connection(Protocol):

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from dockyard.secret import Secret
+from dockyard.topology import Sudo
 
 LOCK = "/run/dockyard.lock"
 LOCK_WAIT_S = 30
@@ -228,14 +229,6 @@ def _fed(line: str, stdin: bytes | Secret) -> str:
     return f"( base64 -d 2>/dev/null | {line} ) 9>&- <<'END'\n{encoded}END\n"
 
 
-class Privilege(StrEnum):
-    """How a batch becomes root."""
-
-    NONE = "root"
-    SUDO = "nopasswd"
-    SUDO_PASSWORD = "password"
-
-
 @dataclass(frozen=True, slots=True, repr=False)
 class Request:
     """What goes over the wire: the exec string, which the user's login shell reads (any shell), and standard input."""
@@ -244,18 +237,18 @@ class Request:
     stdin: bytes
 
 
-def request(batch: Batch, privilege: Privilege, *, password: Secret | None = None, hidden: bool = False) -> Request:
+def request(batch: Batch, sudo: Sudo, *, password: Secret | None = None) -> Request:
     """Wrap a batch for one exec.
 
     A small script travels in the exec string (about 1.6 round trips less than over standard input), base64 encoded, so
     that no login shell (sh, fish, csh ...) finds anything to interpret and no process list shows the frames.
-    With input, a password, ``hidden`` or above `EXEC_LIMIT` it travels over standard input.
+    With input, a password or above `EXEC_LIMIT` it travels over standard input.
     """
     script = batch.script()
-    if privilege is Privilege.SUDO_PASSWORD:
+    if sudo is Sudo.PASSWORD:
         return _with_password(batch, script, password or Secret(""))
-    shell = "/bin/sh" if privilege is Privilege.NONE else "sudo -n /bin/sh"
-    if hidden or batch.reads_stdin or len(script) * 4 // 3 > EXEC_LIMIT:
+    shell = "/bin/sh" if sudo is Sudo.ROOT else "sudo -n /bin/sh"
+    if batch.reads_stdin or len(script) * 4 // 3 > EXEC_LIMIT:
         return Request(f"exec {shell}", script)
     return Request(f"exec /bin/sh -c 'echo {base64.b64encode(script).decode()} | base64 -d | {shell}'", b"")
 

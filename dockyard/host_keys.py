@@ -43,7 +43,7 @@ class HostKey:
         return f"{name} {self.type} {base64.b64encode(self.blob).decode()}"
 
 
-class Standing(StrEnum):
+class Trust(StrEnum):
     """What the file says about a key that a host shows."""
 
     KNOWN = "known"
@@ -77,13 +77,13 @@ class KnownHosts:
         revoked = {line.key for line in mine if line.marker == "@revoked"}
         return tuple(line.key for line in mine if not line.marker and line.key not in revoked)
 
-    def standing(self, name: str, key: HostKey) -> Standing:
+    def trust_of(self, name: str, key: HostKey) -> Trust:
         if any(line.marker == "@revoked" and line.key == key and _matches(line.names, name) for line in self.lines):
-            return Standing.REVOKED
+            return Trust.REVOKED
         known = self.keys_of(name)
         if not known:
-            return Standing.UNKNOWN
-        return Standing.KNOWN if key in known else Standing.CHANGED
+            return Trust.UNKNOWN
+        return Trust.KNOWN if key in known else Trust.CHANGED
 
     def has_authority(self, name: str) -> bool:
         return any(line.marker == "@cert-authority" and _matches(line.names, name) for line in self.lines)
@@ -115,26 +115,24 @@ def _read(path: Path, _mtime_ns: int, _size: int) -> KnownHosts:
 def refusal(host: Host, known: KnownHosts, shown: HostKey) -> HostKeyError | None:
     """The error for a key that must not be trusted, or None."""
     name = name_in_file(host.hostname, host.port)
-    standing = known.standing(name, shown)
-    if standing is Standing.KNOWN:
+    trust = known.trust_of(name, shown)
+    if trust is Trust.KNOWN:
         return None
     what = f"{shown.type} {shown.fingerprint} ({name}, known_hosts file {host.ssh.known_hosts})"
     pin = f"python runbooks/trust.py {host.name}"
-    if standing is Standing.UNKNOWN:
+    if trust is Trust.UNKNOWN:
         hint = " Its authority is known, too: `transport: system` can use that." if known.has_authority(name) else ""
         return HostKeyError(
             host.name,
             f"the host key is unknown: {what}",
             fingerprint=shown.fingerprint,
-            changed=False,
             advice=f"Compare it on the host (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub), then: {pin}{hint}",
         )
     expected = ", ".join(key.fingerprint for key in known.keys_of(name)) or "none, it is revoked"
     return HostKeyError(
         host.name,
-        f"THE HOST KEY {'IS REVOKED' if standing is Standing.REVOKED else 'HAS CHANGED'}: {what}; expected {expected}",
+        f"THE HOST KEY {'IS REVOKED' if trust is Trust.REVOKED else 'HAS CHANGED'}: {what}; expected {expected}",
         fingerprint=shown.fingerprint,
-        changed=True,
         advice=f"Somebody may sit in between; nothing was sent. Only when the host was really reinstalled: {pin}",
     )
 

@@ -27,7 +27,7 @@ from nornir_scrapli.connection import ScrapliCore
 from scrapli.driver import GenericDriver
 
 from dockyard.errors import AuthenticationFailed, HostKeyError, RemoteError, Unreachable
-from dockyard.exchange import Exchange, Link
+from dockyard.exchange import Exchange, Stopped
 from dockyard.framing import Request
 from dockyard.host_keys import HostKey, KnownHosts, name_in_file, read_known_hosts, refusal
 from dockyard.topology import Host
@@ -95,12 +95,12 @@ class OpenSshHost(GenericDriver):
         ) as ssh:
             try:
                 pipes = _Pipes(ssh, request.stdin, end)
-                link = pipes.run(started + limit_s + self._host.ssh.connect_timeout_s)
+                stopped = pipes.run(started + limit_s + self._host.ssh.connect_timeout_s)
             finally:
                 ssh.kill()
-        if link is Link.LOST and not pipes.stdout:
+        if stopped is Stopped.LOST and not pipes.stdout:
             raise _translated(self._host, pipes.stderr.decode("utf-8", "replace"))
-        return Exchange(bytes(pipes.stdout), bytes(pipes.stderr), link)
+        return Exchange(bytes(pipes.stdout), bytes(pipes.stderr), stopped)
 
     def leave(self) -> None:
         """Close the shell, when there is one, and the shared connection."""
@@ -143,16 +143,16 @@ class _Pipes:
         os.set_blocking(pipe.fileno(), False)
         self._selector.register(pipe, event)
 
-    def run(self, deadline: float) -> Link:
+    def run(self, deadline: float) -> Stopped:
         with self._selector:
             while time.monotonic() < deadline:
                 for key, _ in self._selector.select(min(1.0, max(0.0, deadline - time.monotonic()))):
                     self._serve(key.fileobj)
                 if self._end in self.stdout[-(1 << 21) :] and self._end in self.stderr[-(1 << 21) :]:
-                    return Link.DONE
+                    return Stopped.DONE
                 if self._ssh.poll() is not None and not self._readable():
-                    return Link.LOST if self._ssh.returncode == _FAILED else Link.CLOSED
-        return Link.LATE
+                    return Stopped.LOST if self._ssh.returncode == _FAILED else Stopped.CLOSED
+        return Stopped.LATE
 
     def _readable(self) -> bool:
         return any(key.events & selectors.EVENT_READ for key, _ in self._selector.select(0))
@@ -258,4 +258,4 @@ def _refused_key(host: Host, said: str) -> RemoteError:
         return error
     # Ours is known; another machine on the way (a jump host) is not.
     advice = "Is it the key of a jump host? Pin it with: ssh JUMPHOST"
-    return HostKeyError(host.name, said.strip(), fingerprint="", changed=False, advice=advice)
+    return HostKeyError(host.name, said.strip(), fingerprint="", advice=advice)

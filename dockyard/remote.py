@@ -35,11 +35,11 @@ from dockyard.errors import (
     ToolMissing,
     Unreachable,
 )
-from dockyard.exchange import Connection, Exchange, Link
-from dockyard.framing import LOCK, Answer, Batch, Command, Completed, Ending, Privilege, Request, request, was_refused
+from dockyard.exchange import Connection, Exchange, Stopped
+from dockyard.framing import LOCK, Answer, Batch, Command, Completed, Ending, Request, request, was_refused
 from dockyard.host_keys import HostKey
 from dockyard.sudo import password_for, refused, remember_refusal
-from dockyard.topology import Host, Topology, Transport
+from dockyard.topology import Host, Sudo, Topology, Transport
 
 __all__ = ["Command", "Completed", "Outputs", "close_all", "execs", "prepare", "run", "shown_key"]
 
@@ -118,13 +118,7 @@ class Outputs(Mapping[str, Completed]):
         return CommandFailed(*arguments)
 
 
-def run(
-    task: Task,
-    commands: Sequence[Command],
-    *,
-    exclusive: bool = False,
-    secret: bool = False,
-) -> Outputs:
+def run(task: Task, commands: Sequence[Command], *, exclusive: bool = False) -> Outputs:
     """Run ``commands`` as root on the task's host, in one exec, in order.
 
     Args:
@@ -132,7 +126,6 @@ def run(
         commands: what to run; their names are the keys of the answer.
         exclusive: hold the host's lock (`LOCK`) for the whole batch, and let it run to its end even when this
             process dies; a second one waits up to 30 s.
-        secret: the commands hold secrets: nothing of them goes into an argument list on the host.
 
     Raises:
         Unreachable, HostKeyError, AuthenticationFailed: no connection, or it was lost.
@@ -142,7 +135,7 @@ def run(
     """
     host = _target(task)
     batch = Batch(tuple(commands), exclusive=exclusive)
-    wrapped = _request(host, batch, hidden=secret)
+    wrapped = _request(host, batch)
     connection = _connected(task, host)
     if exclusive and stopping.is_set():
         raise Unreachable(host.name, "nothing was sent, as this run was interrupted")
@@ -150,8 +143,8 @@ def run(
     sent_at = time.time()
     exchange = connection.exchange(wrapped, batch.end, batch.limit_s + GRACE_S)
     received_at = time.time()
-    log.debug("%s: %d commands, %.3f s, %s", host.name, len(commands), received_at - sent_at, exchange.link)
-    if exchange.link in {Link.LOST, Link.LATE}:
+    log.debug("%s: %d commands, %.3f s, %s", host.name, len(commands), received_at - sent_at, exchange.stopped)
+    if exchange.stopped in {Stopped.LOST, Stopped.LATE}:
         _close(task.host, _plugin(host))
     completed = _answers(host, batch, exchange)
     return Outputs(host.name, completed, commands, sent_at=sent_at, received_at=received_at)
@@ -219,10 +212,9 @@ def _plugin(host: Host) -> str:
     return "scrapli" if host.ssh.transport is Transport.SYSTEM else "netmiko"
 
 
-def _request(host: Host, batch: Batch, *, hidden: bool) -> Request:
-    privilege = Privilege(host.ssh.sudo.value)
-    password = password_for(host) if privilege is Privilege.SUDO_PASSWORD else None
-    return request(batch, privilege, password=password, hidden=hidden)
+def _request(host: Host, batch: Batch) -> Request:
+    password = password_for(host) if host.ssh.sudo is Sudo.PASSWORD else None
+    return request(batch, host.ssh.sudo, password=password)
 
 
 def _connected(task: Task, host: Host) -> Connection:
@@ -257,7 +249,7 @@ def _answers(host: Host, batch: Batch, exchange: Exchange) -> Sequence[Completed
                 "another batch is still running on this host",
                 advice=f"Run again when it has ended; `fuser -v {LOCK}` on {host.name} shows it.",
             )
-        case Ending.SILENT if exchange.link is Link.CLOSED:
+        case Ending.SILENT if exchange.stopped is Stopped.CLOSED:
             raise _no_shell(host, batch, exchange)
     raise _no_end(host, exchange, answer)
 
@@ -281,9 +273,9 @@ def _no_end(host: Host, exchange: Exchange, answer: Answer) -> RemoteError:
     name = answer.missing.name if answer.missing else ""
     during = f"while `{name}` was running" if answer.ending is Ending.BROKEN and name else "before the first command"
     advice = "What was done on the host is not known: look again before you change anything."
-    if exchange.link is Link.LOST:
+    if exchange.stopped is Stopped.LOST:
         return Unreachable(host.name, f"the connection was lost {during}", advice=advice, answered=True)
-    if exchange.link is Link.LATE:
+    if exchange.stopped is Stopped.LATE:
         return Unreachable(host.name, f"no answer in time {during}", advice=advice, answered=True)
     said = answer.said[-400:] or "(nothing on standard error)"
     return FramingError(host.name, f"the shell on the host ended {during}: {said}", missing=name, advice=advice)

@@ -24,7 +24,7 @@ from rich.markup import escape
 from dockyard.cli import ask_at_terminal, guarded, parser
 from dockyard.cluster import open_cluster
 from dockyard.errors import DockyardError, HostKeyError, Refused, UsageError
-from dockyard.host_keys import HostKey, Standing, name_in_file, read_known_hosts, replace_keys
+from dockyard.host_keys import HostKey, Trust, name_in_file, read_known_hosts, replace_keys
 from dockyard.remote import shown_key
 from dockyard.report import Report
 from dockyard.topology import Host, Topology
@@ -36,7 +36,7 @@ class Shown:
 
     host: Host
     key: HostKey
-    standing: Standing
+    trust: Trust
 
     @property
     def row(self) -> dict[str, str]:
@@ -47,7 +47,7 @@ class Shown:
             "Address": escape(_name(self.host)),
             "Key": self.key.type,
             "Fingerprint": self.key.fingerprint,
-            "Known": f"{self.standing}, was {before}" if self.standing is Standing.CHANGED else self.standing.value,
+            "Known": f"{self.trust}, was {before}" if self.trust is Trust.CHANGED else self.trust.value,
         }
 
 
@@ -60,15 +60,15 @@ def show(task: Task) -> Result:
     topology: Topology = task.host.defaults.data["topology"]
     host, key = topology.host(task.host.name), shown_key(task)
     return Result(
-        host=task.host, result=Shown(host, key, read_known_hosts(host.ssh.known_hosts).standing(_name(host), key))
+        host=task.host, result=Shown(host, key, read_known_hosts(host.ssh.known_hosts).trust_of(_name(host), key))
     )
 
 
 def pin(shown: Shown, *, yes: bool) -> DockyardError | None:
     """Pin one key, when it is new and confirmed. Returns why it was left alone, or None when it is pinned now."""
-    if shown.standing is Standing.KNOWN:
+    if shown.trust is Trust.KNOWN:
         return None
-    if shown.standing is Standing.REVOKED or not _confirmed(shown, yes=yes):
+    if shown.trust is Trust.REVOKED or not _confirmed(shown, yes=yes):
         return _left_alone(shown)
     replace_keys(shown.host.ssh.known_hosts, _name(shown.host), [shown.key])
     return None
@@ -77,7 +77,7 @@ def pin(shown: Shown, *, yes: bool) -> DockyardError | None:
 def _confirmed(shown: Shown, *, yes: bool) -> bool:
     name = shown.host.name
     try:
-        if shown.standing is Standing.CHANGED:
+        if shown.trust is Trust.CHANGED:
             return ask_at_terminal(f"The key of {name} HAS CHANGED. Type {name} to replace it: ") == name
         return yes or ask_at_terminal(f"{name} {shown.key.fingerprint}: trust it? [y/N] ") in {"y", "yes"}
     except Refused:
@@ -86,13 +86,12 @@ def _confirmed(shown: Shown, *, yes: bool) -> bool:
 
 def _left_alone(shown: Shown) -> DockyardError:
     what = f"{shown.key.type} {shown.key.fingerprint}"
-    if shown.standing is Standing.UNKNOWN:
+    if shown.trust is Trust.UNKNOWN:
         return Refused(f"{shown.host.name}: {what} was not confirmed", advice="Run again at a terminal, or give --yes.")
     return HostKeyError(
         shown.host.name,
-        f"the key is {shown.standing} and was left alone: {what}",
+        f"the key is {shown.trust} and was left alone: {what}",
         fingerprint=shown.key.fingerprint,
-        changed=True,
         advice="Was the host reinstalled, or does somebody sit in between? It can be replaced at a terminal.",
     )
 

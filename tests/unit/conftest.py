@@ -13,7 +13,7 @@ from nornir.core.inventory import Defaults, Groups, Hosts, Inventory
 from nornir.core.inventory import Host as NornirHost
 from nornir.plugins.runners import ThreadedRunner
 
-from dockyard.exchange import Exchange, Link
+from dockyard.exchange import Exchange, Stopped
 from dockyard.framing import LOCK, Request
 from dockyard.topology import Cluster, Host, Mesh, Peer, Role, Ssh, Sudo, Topology
 
@@ -59,12 +59,12 @@ class LocalShell:
     def exchange(self, request: Request, end: bytes, limit_s: float) -> Exchange:
         self.requests.append(request)
         if self.dead:
-            return Exchange(b"", b"", Link.LOST)
+            return Exchange(b"", b"", Stopped.LOST)
         script = request.stdin.replace(LOCK.encode(), str(self.lock).encode())
         ran = subprocess.run(
             ["sh", "-c", request.command], input=script, capture_output=True, check=False, timeout=limit_s
         )
-        return Exchange(ran.stdout, ran.stderr, Link.DONE)
+        return Exchange(ran.stdout, ran.stderr, Stopped.DONE)
 
 
 @dataclass

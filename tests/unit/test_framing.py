@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from dockyard.framing import Answer, Batch, Command, Completed, Ending, Privilege, Request, request, was_refused
+from dockyard.framing import Answer, Batch, Command, Completed, Ending, Request, request, was_refused
 from dockyard.secret import Secret
+from dockyard.topology import Sudo
 
 SHELLS = [
     pytest.param(shell, id=" ".join(shell))
@@ -170,7 +171,7 @@ LOGIN_SHELLS = [*SHELLS, *(pytest.param([name], id=name) for name in ("fish", "t
 @pytest.mark.parametrize("shell", LOGIN_SHELLS)
 def test_a_small_batch_travels_in_the_exec_string(shell: list[str]) -> None:
     batch = Batch((Command("it", ("printf", "%s", "it's $5 !\\n")),))
-    sent = request(batch, Privilege.NONE)
+    sent = request(batch, Sudo.ROOT)
     ran = through_login_shell(sent, shell)
     assert sent.stdin == b""
     assert batch.read(ran.stdout, ran.stderr).completed[0].stdout == "it's $5 !\\n"
@@ -179,14 +180,15 @@ def test_a_small_batch_travels_in_the_exec_string(shell: list[str]) -> None:
 @pytest.mark.parametrize("shell", LOGIN_SHELLS)
 def test_a_large_batch_travels_over_standard_input(shell: list[str]) -> None:
     batch = Batch((Command("it", ("printf", "%s", "it's $5 !\\n" * 2000)),))
-    sent = request(batch, Privilege.NONE)
+    sent = request(batch, Sudo.ROOT)
     ran = through_login_shell(sent, shell)
     assert len(sent.command) < 100
     assert batch.read(ran.stdout, ran.stderr).completed[0].stdout == "it's $5 !\\n" * 2000
 
 
-def test_a_hidden_batch_stays_out_of_the_exec_string() -> None:
-    assert request(Batch((Command("it", ("true",)),)), Privilege.SUDO, hidden=True).command == "exec sudo -n /bin/sh"
+def test_a_batch_with_input_stays_out_of_the_exec_string() -> None:
+    batch = Batch((Command("it", ("cat",), stdin=Secret("x")),))
+    assert request(batch, Sudo.NOPASSWD).command == "exec sudo -n /bin/sh"
 
 
 SUDO = """#!/bin/sh
@@ -214,14 +216,14 @@ def sudo(tmp_path: Path) -> Path:
 
 def test_the_right_password_runs_the_batch(sudo: Path) -> None:
     batch = Batch((Command("it", ("cat",), stdin=b"input\n"), Command("end", ("echo", "done"))))
-    ran = through_login_shell(request(batch, Privilege.SUDO_PASSWORD, password=Secret("right")), ["sh"], str(sudo))
+    ran = through_login_shell(request(batch, Sudo.PASSWORD, password=Secret("right")), ["sh"], str(sudo))
     assert [one.stdout for one in batch.read(ran.stdout, ran.stderr).completed] == ["input\n", "done\n"]
     assert "right" not in (sudo / "log").read_text().replace("guess right", "")
 
 
 def test_a_wrong_password_is_tried_once(sudo: Path, tmp_path: Path) -> None:
     batch = Batch((Command("it", ("touch", str(tmp_path / "trace"))),))
-    ran = through_login_shell(request(batch, Privilege.SUDO_PASSWORD, password=Secret("wrong")), ["sh"], str(sudo))
+    ran = through_login_shell(request(batch, Sudo.PASSWORD, password=Secret("wrong")), ["sh"], str(sudo))
     assert was_refused(batch, ran.stdout)
     assert batch.read(ran.stdout, ran.stderr).ending is Ending.SILENT
     assert (sudo / "log").read_text().count("guess") == 1
@@ -232,6 +234,6 @@ def test_a_password_that_is_not_needed_runs_as_no_command(sudo: Path) -> None:
     (sudo / "sudo").write_text('#!/bin/sh\n[ "$1" = -S ] && shift 3\n[ "$1" = -v ] && exit 0\nexec "$@"\n')
     batch = Batch((Command("it", ("echo", "fine")),))
     password = Secret("echo INJECTED")
-    ran = through_login_shell(request(batch, Privilege.SUDO_PASSWORD, password=password), ["sh"], str(sudo))
+    ran = through_login_shell(request(batch, Sudo.PASSWORD, password=password), ["sh"], str(sudo))
     assert [one.stdout for one in batch.read(ran.stdout, ran.stderr).completed] == ["fine\n"]
     assert b"INJECTED" not in ran.stdout + ran.stderr

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dockyard.host_keys import HostKey, KnownHosts, Standing, name_in_file, read_known_hosts, replace_keys
+from dockyard.host_keys import HostKey, KnownHosts, Trust, name_in_file, read_known_hosts, replace_keys
 
 
 def key(seed: str, kind: str = "ssh-ed25519") -> HostKey:
@@ -26,33 +26,33 @@ def test_a_port_other_than_22_is_part_of_the_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "standing"),
+    ("line", "trust"),
     [
-        (A.line("dock-prod"), Standing.KNOWN),
-        (A.line("other,Dock-Prod,192.0.2.1"), Standing.KNOWN),
-        (A.line("dock-*"), Standing.KNOWN),
-        (A.line("dock-?rod"), Standing.KNOWN),
-        (A.line("dock-*,!dock-prod"), Standing.UNKNOWN),
-        (A.line("[dock-prod]:2222"), Standing.UNKNOWN),
-        (B.line("dock-prod"), Standing.CHANGED),
-        (RSA.line("dock-prod"), Standing.CHANGED),
-        ("@revoked " + A.line("*"), Standing.REVOKED),
-        ("@cert-authority " + A.line("*"), Standing.UNKNOWN),
-        ("# " + A.line("dock-prod"), Standing.UNKNOWN),
-        ("dock-prod ssh-ed25519 not!base64", Standing.UNKNOWN),
-        ("dock-prod", Standing.UNKNOWN),
-        ("", Standing.UNKNOWN),
+        (A.line("dock-prod"), Trust.KNOWN),
+        (A.line("other,Dock-Prod,192.0.2.1"), Trust.KNOWN),
+        (A.line("dock-*"), Trust.KNOWN),
+        (A.line("dock-?rod"), Trust.KNOWN),
+        (A.line("dock-*,!dock-prod"), Trust.UNKNOWN),
+        (A.line("[dock-prod]:2222"), Trust.UNKNOWN),
+        (B.line("dock-prod"), Trust.CHANGED),
+        (RSA.line("dock-prod"), Trust.CHANGED),
+        ("@revoked " + A.line("*"), Trust.REVOKED),
+        ("@cert-authority " + A.line("*"), Trust.UNKNOWN),
+        ("# " + A.line("dock-prod"), Trust.UNKNOWN),
+        ("dock-prod ssh-ed25519 not!base64", Trust.UNKNOWN),
+        ("dock-prod", Trust.UNKNOWN),
+        ("", Trust.UNKNOWN),
     ],
 )
-def test_what_a_line_says_of_a_key(line: str, standing: Standing) -> None:
-    assert KnownHosts.parse(f"# comment\n\n{line}\n").standing("dock-prod", A) is standing
+def test_what_a_line_says_of_a_key(line: str, trust: Trust) -> None:
+    assert KnownHosts.parse(f"# comment\n\n{line}\n").trust_of("dock-prod", A) is trust
 
 
 def test_one_of_several_known_keys_is_enough_and_revoking_one_wins() -> None:
     known = KnownHosts.parse("\n".join([RSA.line("h"), A.line("h"), B.line("h"), "@revoked " + B.line("h")]))
     assert known.keys_of("h") == (RSA, A)
-    assert known.standing("h", A) is Standing.KNOWN
-    assert known.standing("h", B) is Standing.REVOKED
+    assert known.trust_of("h", A) is Trust.KNOWN
+    assert known.trust_of("h", B) is Trust.REVOKED
 
 
 def test_an_authority_alone_makes_no_key_known() -> None:
@@ -71,8 +71,8 @@ def test_hashed_names_and_fingerprints_are_those_of_ssh_keygen(tmp_path: Path) -
     file.write_text(shown.line("[dock-prod]:2222") + "\n")
     subprocess.run(["ssh-keygen", "-q", "-H", "-f", file], check=True, capture_output=True)
     assert "dock-prod" not in file.read_text()
-    assert read_known_hosts(file).standing("[dock-prod]:2222", shown) is Standing.KNOWN
-    assert read_known_hosts(file).standing("dock-prod", shown) is Standing.UNKNOWN
+    assert read_known_hosts(file).trust_of("[dock-prod]:2222", shown) is Trust.KNOWN
+    assert read_known_hosts(file).trust_of("dock-prod", shown) is Trust.UNKNOWN
     listed = subprocess.run(["ssh-keygen", "-lf", tmp_path / "key.pub"], check=True, capture_output=True, text=True)
     assert shown.fingerprint in listed.stdout
     replace_keys(file, "[dock-prod]:2222", [B])
@@ -80,7 +80,7 @@ def test_hashed_names_and_fingerprints_are_those_of_ssh_keygen(tmp_path: Path) -
 
 
 def test_a_missing_file_knows_nobody(tmp_path: Path) -> None:
-    assert read_known_hosts(tmp_path / "none").standing("h", A) is Standing.UNKNOWN
+    assert read_known_hosts(tmp_path / "none").trust_of("h", A) is Trust.UNKNOWN
 
 
 def test_a_file_that_changes_is_read_again(tmp_path: Path) -> None:
