@@ -26,6 +26,7 @@ from dockyard.errors import AuthenticationFailed, RemoteError, Unreachable
 from dockyard.exchange import Exchange, Stopped
 from dockyard.framing import Request
 from dockyard.host_keys import HostKey, KnownHosts, name_in_file, read_known_hosts, refusal
+from dockyard.login_keys import has_passphrase, key_files, login_refused
 from dockyard.tcp import connect_tcp, shut_at
 from dockyard.topology import Host
 
@@ -33,6 +34,8 @@ QUIET_S = 15.0
 """After so long without a byte the host is asked whether it is still there."""
 
 _READ_BYTES = 1 << 20
+_NOTHING_TO_OFFER = "No authentication methods available"
+"""What paramiko says when there is no key at all: none that can be read without a passphrase, none in the agent."""
 
 
 class _Client(paramiko.SSHClient):
@@ -181,7 +184,7 @@ class NetmikoConnection(Netmiko):  # type: ignore[misc]  # nornir-netmiko has no
 
 def connect(host: Host) -> paramiko.SSHClient:
     """An authenticated client, all of it (TCP, key exchange, authentication) within ``ssh.connect_timeout_s``."""
-    known = _known(host)
+    known, identity = _known(host), _identity(host)
     client = _Client()
     client.set_missing_host_key_policy(_Verify(host, known))
     deadline = time.monotonic() + host.ssh.connect_timeout_s
@@ -197,7 +200,7 @@ def connect(host: Host) -> paramiko.SSHClient:
                 banner_timeout=host.ssh.connect_timeout_s,
                 auth_timeout=host.ssh.connect_timeout_s,
                 channel_timeout=host.ssh.connect_timeout_s,
-                **_identity(host),
+                **identity,
             )
     except Exception as error:
         client.close()
@@ -253,7 +256,7 @@ def _known(host: Host) -> KnownHosts:
 
 def _identity(host: Host) -> dict[str, Any]:
     """Which keys to offer: the configured one, else the only default one, else all that paramiko and the agent have."""
-    paths = [host.ssh.key_file] if host.ssh.key_file else _default_keys()
+    paths = key_files(host)
     if len(paths) == 1:
         try:
             key = _private_key(paths[0])
@@ -264,20 +267,14 @@ def _identity(host: Host) -> dict[str, Any]:
     return {"allow_agent": True, "look_for_keys": host.ssh.key_file is None}
 
 
-def _default_keys() -> list[Path]:
-    """As ssh(1) looks for them, without the types that need OpenSSH itself."""
-    names = ("id_ed25519", "id_ecdsa", "id_rsa")
-    return [path for path in (Path.home() / ".ssh" / name for name in names) if path.is_file()]
-
-
 @lru_cache(maxsize=16)
 def _private_key(path: Path) -> paramiko.PKey | None:
     """The key, read once per process; None when it has a passphrase (then the agent must hold it)."""
+    if has_passphrase(path):
+        return None
     try:
         return paramiko.PKey.from_path(path)
-    except paramiko.PasswordRequiredException:
-        return None
-    except (paramiko.SSHException, ValueError) as error:
+    except (paramiko.SSHException, ValueError, TypeError) as error:  # TypeError: cryptography's word for a passphrase
         raise OSError(f"{path} is not a private key that we understand: {error}") from error
 
 
@@ -290,12 +287,9 @@ def _translated(host: Host, error: Exception, *, late: bool) -> RemoteError:
         return Unreachable(host.name, f"no answer from {where} within {host.ssh.connect_timeout_s:g} s")
     if isinstance(error, socket.gaierror):
         return Unreachable(host.name, f"the name {host.hostname} does not resolve: {error.strerror}")
-    if isinstance(error, paramiko.AuthenticationException) and "saw EOF" not in str(error):
-        return AuthenticationFailed(
-            host.name,
-            f"{where} accepts none of our keys for {host.username}: {_said(error)}",
-            advice=f"ssh-copy-id -p {host.port} {host.username}@{host.hostname}, or set ssh.key_file in the inventory",
-        )
+    refused = isinstance(error, paramiko.AuthenticationException) and "saw EOF" not in str(error)
+    if refused or _NOTHING_TO_OFFER in str(error):
+        return login_refused(host, _said(error))
     return Unreachable(host.name, f"no SSH connection to {where}: {_said(error)}")
 
 

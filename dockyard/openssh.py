@@ -26,10 +26,11 @@ from typing import IO, Any
 from nornir_scrapli.connection import ScrapliCore
 from scrapli.driver import GenericDriver
 
-from dockyard.errors import AuthenticationFailed, HostKeyError, RemoteError, Unreachable
+from dockyard.errors import HostKeyError, RemoteError, Unreachable
 from dockyard.exchange import Exchange, Stopped
 from dockyard.framing import Request
 from dockyard.host_keys import HostKey, KnownHosts, name_in_file, read_known_hosts, refusal
+from dockyard.login_keys import login_refused
 from dockyard.topology import Host
 
 PERSIST_S = 60
@@ -241,11 +242,7 @@ def _translated(host: Host, said: str) -> RemoteError:
     if "Host key verification failed" in said or "REMOTE HOST IDENTIFICATION HAS CHANGED" in said:
         return _refused_key(host, said)
     if re.search(r"Permission denied \(|Too many authentication failures", said):
-        return AuthenticationFailed(
-            host.name,
-            f"{host.hostname} port {host.port} accepts none of our keys for {host.username}: {last}",
-            advice=f"ssh-copy-id -p {host.port} {host.username}@{host.hostname}, or set ssh.key_file in the inventory",
-        )
+        return login_refused(host, last)
     return Unreachable(host.name, f"no SSH connection to {host.hostname} port {host.port}: {last}")
 
 

@@ -42,11 +42,11 @@ def free_port() -> int:
         return port
 
 
-def make_key(path: Path, kind: str = "ed25519") -> Path:
+def make_key(path: Path, kind: str = "ed25519", passphrase: str = "") -> Path:
     """A new key pair; an existing one is replaced."""
     for old in (path, path.with_suffix(".pub")):
         old.unlink(missing_ok=True)
-    subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-f", path], check=True)
+    subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", passphrase, "-f", path], check=True)
     return path
 
 

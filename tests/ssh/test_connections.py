@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,11 +17,11 @@ from pathlib import Path
 import pytest
 
 from dockyard import connections
-from dockyard.errors import FramingError, RemoteError, SudoRefused, Unreachable
+from dockyard.errors import AuthenticationFailed, FramingError, RemoteError, SudoRefused, Unreachable
 from dockyard.framing import LOCK
 from dockyard.remote import Command, close_all, execs, prepare
 from dockyard.topology import Sudo, Transport
-from tests.ssh.sshd import Asking, Opening, Sshd, free_port, host_at, nornir_of, wait_until
+from tests.ssh.sshd import Asking, Opening, Sshd, free_port, host_at, make_key, nornir_of, wait_until
 
 TRUE = Command("true", ("true",))
 
@@ -210,6 +210,45 @@ def test_a_host_without_sudo_is_a_clear_error(tmp_path: Path, lane: Transport, o
             opening(host_at(server, lane, sudo=Sudo.NOPASSWD))(TRUE)
     finally:
         server.stop()
+
+
+@pytest.fixture
+def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], None]]:
+    """An agent without keys; called with one (its passphrase is "secret"), it holds it."""
+    socket_path, answer = tmp_path / "agent", tmp_path / "answer"
+    answer.write_text("#!/bin/sh\necho secret\n")
+    answer.chmod(0o700)
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(socket_path))
+    asking = os.environ | {"SSH_ASKPASS": str(answer), "SSH_ASKPASS_REQUIRE": "force"}
+    with subprocess.Popen(["ssh-agent", "-D", "-a", socket_path], stdout=subprocess.DEVNULL) as process:
+        wait_until(socket_path.exists, "the agent listens")
+        yield lambda key: subprocess.run(["ssh-add", "-q", key], env=asking, check=True, capture_output=True) and None
+        process.terminate()
+
+
+def test_a_key_with_a_passphrase_works_as_soon_as_the_agent_holds_it(
+    server: Sshd, lane: Transport, opening: Opening, agent: Callable[[Path], None]
+) -> None:
+    key = make_key(server.identity, passphrase="secret")
+    with pytest.raises(AuthenticationFailed, match="accepts none of our keys") as caught:
+        opening(host_at(server, lane))(TRUE)
+    assert f"ssh-add {key}. " in caught.value.advice
+    agent(key)
+    assert opening(host_at(server, lane))(TRUE)["true"].exit_code == 0
+
+
+def test_the_only_default_key_may_have_a_passphrase(
+    server: Sshd, opening: Opening, agent: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = server.folder / "home"
+    (home / ".ssh").mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(home))
+    make_key(server.identity, passphrase="secret").rename(home / ".ssh" / "id_ed25519")
+    with pytest.raises(AuthenticationFailed) as caught:
+        opening(host_at(server, Transport.NETMIKO, key_file=None))(TRUE)
+    assert f"ssh-add {home}/.ssh/id_ed25519. " in caught.value.advice
+    agent(home / ".ssh" / "id_ed25519")
+    assert opening(host_at(server, Transport.NETMIKO, key_file=None))(TRUE)["true"].exit_code == 0
 
 
 def test_stock_nornir_netmiko_tasks_work_on_the_same_connection(server: Sshd, opening: Opening) -> None:
