@@ -220,9 +220,13 @@ def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     answer.chmod(0o700)
     monkeypatch.setenv("SSH_AUTH_SOCK", str(socket_path))
     asking = os.environ | {"SSH_ASKPASS": str(answer), "SSH_ASKPASS_REQUIRE": "force"}
+
+    def hold(key: Path) -> None:
+        subprocess.run(["ssh-add", "-q", key], env=asking, check=True, capture_output=True)
+
     with subprocess.Popen(["ssh-agent", "-D", "-a", socket_path], stdout=subprocess.DEVNULL) as process:
         wait_until(socket_path.exists, "the agent listens")
-        yield lambda key: subprocess.run(["ssh-add", "-q", key], env=asking, check=True, capture_output=True) and None
+        yield hold
         process.terminate()
 
 
