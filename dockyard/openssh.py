@@ -201,8 +201,11 @@ def _arguments(options: Mapping[str, str]) -> list[str]:
 
 @cache
 def _folder() -> Path:
-    """A folder of this process for the sockets; its path must stay far below 108 bytes (unix(7))."""
-    folder = tempfile.mkdtemp(prefix="dockyard-")
+    """A folder of this process for the sockets, mode 0700.
+
+    Not in ``$TMPDIR``: with macOS's the path of a socket has more than the 104 bytes that fit there (Linux: 108).
+    """
+    folder = tempfile.mkdtemp(prefix="dockyard-", dir="/tmp")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return Path(folder)
 

@@ -52,8 +52,12 @@ def remember_refusal(host: Host) -> None:
 
 def refused(host: Host, why: str) -> SudoRefused:
     """The error for a host that does not take the password."""
-    source = host.ssh.sudo_password_file or f"{VARIABLE} or what was typed"
-    return SudoRefused(host.name, f"sudo refuses the password: {why}", advice=f"It came from {source}.")
+    if host.ssh.sudo_password_file:
+        advice = f"It came from {host.ssh.sudo_password_file}."
+    else:
+        advice = f"{VARIABLE}, or what was typed, serves all hosts. Where {host.name} has a password of its own: "
+        advice += "ssh.sudo_password_file at this host in hosts.yaml."
+    return SudoRefused(host.name, f"sudo refuses the password: {why}", advice=advice)
 
 
 def _from_file(host: Host, path: Path) -> Secret:
