@@ -194,13 +194,22 @@ class Run:
 
 _INSTALL = """\
 export DEBIAN_FRONTEND=noninteractive
-apt-get update -q && apt-get install -q -y --no-install-recommends "$@\""""
+tries=24
+until said=$(apt-get update -q 2>&1 >/dev/null) || [ $tries = 0 ]; do
+  case $said in *"Could not get lock"*) tries=$((tries - 1)); sleep 5 ;; *) break ;; esac
+done
+[ -z "$said" ] || printf '%s\\n' "$said" >&2
+apt-get install -q -y --no-install-recommends -o DPkg::Lock::Timeout=120 \\
+  -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold -- "$@\""""
+"""A fresh machine updates itself. ``DPkg::Lock::Timeout`` waits for dpkg's locks alone: with the lists locked,
+`apt-get update` ends at once (apt 2.6.1), so it is tried again for as long. Lists that cannot be read (somebody's
+broken source) are not in the way of the packages; what was said of them comes before what the installation says."""
 
 
 def install(packages: Sequence[str]) -> Run:
     """Install Debian packages with apt-get(8), without asking and without what they only recommend."""
     title = f"install {', '.join(packages)}"
-    return Run(title=title, argv=("sh", "-c", _INSTALL, "install", *packages), timeout_s=600)
+    return Run(title=title, argv=("sh", "-c", _INSTALL, "install", *packages), timeout_s=600 + 2 * 120)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
