@@ -61,3 +61,11 @@ def test_the_setup_refuses_what_it_does_not_know() -> None:
     run = subprocess.run([ROOT / "setup.sh", "--chekc"], capture_output=True, text=True, timeout=20, check=False)
     assert run.returncode == 2
     assert "--chekc" in run.stderr
+
+
+def test_the_readme_leads_to_every_document_and_to_targets_that_exist() -> None:
+    readme, makefile = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "Makefile"))
+    assert [path.name for path in (ROOT / "docs").glob("*.md") if f"docs/{path.name}" not in readme] == []
+    wanted = set(re.findall(r"(?:`|^)make ([a-z-]+)", readme, re.MULTILINE))
+    assert "python" in wanted
+    assert wanted <= set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
