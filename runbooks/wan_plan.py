@@ -24,7 +24,7 @@ from dockyard.errors import Refused, UsageError
 from dockyard.observe import sweep
 from dockyard.report import Report
 from dockyard.topology import Topology, Wan
-from tasks.drbd import advice, forecast, known, line, seed, sizing
+from tasks.drbd import advice, config, forecast, known, line, seed, sizing
 from tasks.drbd.quantities import size, size_argument
 from tasks.drbd.wan import Load
 
@@ -214,6 +214,8 @@ def show_seed(topology: Topology, report: Report) -> int:
             secondary=secondary.name,
             disk=primary.drbd.disk,
             target_disk=secondary.drbd.disk,
+            primary_id=config.node_id(topology, primary.name),
+            secondary_id=config.node_id(topology, secondary.name),
             metadata=primary.drbd.metadata,
             target_metadata=secondary.drbd.metadata,
         )

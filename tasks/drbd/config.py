@@ -198,10 +198,16 @@ def resource_file(topology: Topology, hosts: Sequence[str], *, quorum: bool) -> 
         quorum=quorum,
         net=sizing.net_settings(replication.wan),
         disk=sizing.disk_settings(replication.wan),
-        replicas=[_replica(topology.host(host), sorted(hosts).index(host)) for host in hosts],
+        replicas=[_replica(topology.host(host), node_id(topology, host)) for host in hosts],
     )
 
 
-def _replica(host: Host, node_id: int) -> Replica:
-    bare = Replica(node_id, host.name, str(host.wireguard.address))
+def node_id(topology: Topology, host: str) -> int:
+    """The node id of DRBD 9, of a replica or of the tie-breaker: its place among their names."""
+    replicas = {replica.name for role in REPLICAS for replica in topology.with_role(role)}
+    return sorted({*replicas, topology.cluster.arbitrator}).index(host)
+
+
+def _replica(host: Host, own_id: int) -> Replica:
+    bare = Replica(own_id, host.name, str(host.wireguard.address))
     return replace(bare, disk=host.drbd.disk, metadata=host.drbd.metadata) if host.drbd else bare

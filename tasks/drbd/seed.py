@@ -19,10 +19,10 @@ class Seed:
     mount: str
     disk: str
     target_disk: str
+    primary_id: int
+    secondary_id: int
     metadata: str | None = None
     target_metadata: str | None = None
-    primary_id: int = 0
-    secondary_id: int = 1
 
 
 def procedure(seed: Seed) -> list[str]:

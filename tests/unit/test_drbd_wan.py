@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from dataclasses import replace
 
 import pytest
@@ -247,6 +248,8 @@ SEED = seed.Seed(
     mount="/srv/data",
     disk="/dev/vg/data",
     target_disk="/dev/sdb",
+    primary_id=2,
+    secondary_id=1,
 )
 
 
@@ -271,6 +274,15 @@ def test_external_metadata_travels_too() -> None:
     assert any(line.startswith("dd if=/dev/vg/meta ") for line in typed)
     assert any(" of=/dev/sdc " in line for line in typed)
     assert any(" flex-external restore-md" in line for line in typed)
+
+
+def test_the_metadata_that_travelled_gets_the_node_id_of_its_new_host() -> None:
+    """What DRBD 9 dumps of dock-prod's disk (node 2), whose peers are dock-mirror (1) and the tie-breaker (0)."""
+    (rewrite,) = [line for line in commands(SEED) if line.startswith("sed ")]
+    dumped = "node-id 2;\npeer[0] {a}\npeer[1] {b}\npeer[2] {c}\n"
+    script = rewrite.partition(" <")[0]
+    ran = subprocess.run(["sh", "-c", script], input=dumped, capture_output=True, text=True, check=True)
+    assert ran.stdout == "node-id 1;\npeer[0] {a}\npeer[2] {b}\npeer[1] {c}\n"
 
 
 def test_what_is_for_the_person_fits_on_a_line() -> None:

@@ -62,6 +62,17 @@ def test_the_way_by_disk_is_printed_with_the_names_of_the_inventory() -> None:
     assert "dd if=/dev/vdb of=/dev/TRAVEL" in run.stdout
 
 
+def test_the_way_by_disk_has_the_node_ids_of_the_resource_file() -> None:
+    """The arbitrator's name comes before those of the replicas."""
+    lines = (ROOT / "tests" / "data" / "drbd" / "lab_9.res").read_text().splitlines()
+    at = {line.split()[1]: lines[number + 1] for number, line in enumerate(lines) if line.startswith("    on dock-")}
+    assert at["dock-load"] == "        node-id 0;"
+    assert (at["dock-prod"], at["dock-mirror"]) == ("        node-id 2;", "        node-id 1;")
+    run = plan("--seed")
+    assert "the metadata still says node 2; make it node 1" in run.stdout
+    assert "-e 's/node-id 2/node-id 1/' -e 's/^peer.2. /peer-NEW /' -e 's/^peer.1. /peer[2] /'" in run.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
