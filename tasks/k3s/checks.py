@@ -17,7 +17,7 @@ from tasks.k3s.binary import digest
 from tasks.k3s.config import server_of, settings, stale
 from tasks.k3s.copies import newest_kept
 from tasks.k3s.facts import K3S, NodeHost, is_node
-from tasks.k3s.join import carrier, check_joined, finding, is_standby, workers
+from tasks.k3s.join import carrier, check_joined, finding, is_labelled, is_standby, standby_taints, workers
 from tasks.k3s.nodes import Node, Truth
 from tasks.k3s.objects import Manifests, drift
 from tasks.k3s.pods import Pod, pods
@@ -196,10 +196,11 @@ def _marks(topology: Topology, api: Api, home: str) -> Iterator[Finding]:
 
 def _mark(name: str, node: Node, home: str) -> Iterator[Finding]:
     label, taint = f"{places.STORAGE_LABEL}={places.HERE}", f"{places.STANDBY_TAINT}:NoSchedule"
-    if name == home and places.STORAGE_LABEL not in node.labels:
+    if name == home and not is_labelled(node):
         yield finding(name, "does not have the label of the volumes: their pods cannot start", f"no {label}", MENDS)
-    if name == home and is_standby(node):
-        yield finding(name, "carries the volumes, and keeps pods away", taint, MENDS)
+    if name == home and (there := standby_taints(node)):
+        evidence = ", ".join(f"{one.key}:{one.effect}" for one in there)
+        yield finding(name, "carries the volumes, and keeps pods away", evidence, MENDS)
     if name != home and not is_standby(node):
         yield finding(name, "takes pods, and must take none: it does not carry the volumes", f"no {taint}", MENDS)
     if node.unschedulable:

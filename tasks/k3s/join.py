@@ -20,7 +20,7 @@ from tasks.k3s import places
 from tasks.k3s.api import KUBECTL, NODES, Api, is_server
 from tasks.k3s.config import is_up, restart, running, server_of
 from tasks.k3s.facts import K3S, NodeHost, TokenSeen, is_node
-from tasks.k3s.nodes import Effect, Node, Truth
+from tasks.k3s.nodes import Effect, Node, Taint, Truth
 
 
 def _ask_token(_topology: Topology, _host: Host) -> Sequence[Command]:
@@ -171,7 +171,7 @@ def carrier(topology: Topology, api: Api) -> str:
     Raises:
         StepFailed: two nodes have the label, so that a pod could start on either.
     """
-    labelled = [name for name, node in api.nodes.nodes.items() if node.labels.get(places.STORAGE_LABEL) == places.HERE]
+    labelled = [name for name, node in api.nodes.nodes.items() if is_labelled(node)]
     if len(labelled) > 1:
         raise StepFailed(
             f"{' and '.join(labelled)} both have the label {places.STORAGE_LABEL}={places.HERE}",
@@ -210,16 +210,25 @@ def _marks(api: Api, host: str, home: str) -> list[Change]:
     node = api.nodes.nodes.get(host)
     if node is None:
         return []
-    label = [] if host != home or places.STORAGE_LABEL in node.labels else [set_label(host)]
-    standby = any(taint.key == places.STANDBY_TAINT for taint in node.taints)
-    if host == home:
-        return [*label, *([lift_taint(host)] if standby else [])]
-    return [] if standby else [set_taint(host)]
+    if host != home:
+        return [] if is_standby(node) else [set_taint(host)]
+    label = [] if is_labelled(node) else [set_label(host)]
+    return [*label, *([lift_taint(host)] if standby_taints(node) else [])]
+
+
+def is_labelled(node: Node) -> bool:
+    """Whether the volumes may be on this node."""
+    return node.labels.get(places.STORAGE_LABEL) == places.HERE
+
+
+def standby_taints(node: Node) -> list[Taint]:
+    """Our taint, with whatever effect: a node may have it once with each, and `lift_taint` takes them all."""
+    return [taint for taint in node.taints if taint.key == places.STANDBY_TAINT]
 
 
 def is_standby(node: Node) -> bool:
-    """Whether pods are kept away from a worker that does not carry the volumes."""
-    return any(taint.key == places.STANDBY_TAINT and taint.effect is Effect.NO_SCHEDULE for taint in node.taints)
+    """Whether pods are kept away from a worker that does not carry the volumes: other effects do less, or more."""
+    return any(taint.effect is Effect.NO_SCHEDULE for taint in standby_taints(node))
 
 
 def set_label(host: str) -> Change:
@@ -265,8 +274,8 @@ def plan_move(topology: Topology, observed: Observed, *, to: str) -> Plan:
     node = nodes.get(to)
     if node is None:
         raise StepFailed(f"{to} is no node of K3s", advice=f"The nodes are: {', '.join(nodes) or 'none'}")
-    changes += [] if node.labels.get(places.STORAGE_LABEL) == places.HERE else [set_label(to)]
-    changes += [lift_taint(to)] if is_standby(node) else []
+    changes += [] if is_labelled(node) else [set_label(to)]
+    changes += [lift_taint(to)] if standby_taints(node) else []
     return filled({server: changes})
 
 

@@ -16,7 +16,7 @@ from runbooks.phase1_baseline import MANIFESTS
 from tasks import k3s, opencloud
 from tasks.k3s import places, upkeep
 from tasks.k3s.facts import TokenSeen
-from tasks.k3s.nodes import Condition, Truth
+from tasks.k3s.nodes import Condition, Effect, Truth
 from tests.unit.kube import (
     LOAD,
     MIRROR,
@@ -125,6 +125,11 @@ FULL = Condition(status=Truth.TRUE, reason="KubeletHasDiskPressure", message="ku
             {"labels": {places.STORAGE_LABEL: places.HERE}, "taints": (STANDBY,)},
             "carries the volumes, and keeps pods away",
         ),
+        (
+            {"labels": {places.STORAGE_LABEL: "gone"}},
+            "does not have the label of the volumes: their pods cannot start",
+        ),
+        ({"taints": (replace(STANDBY, effect=Effect.NO_EXECUTE),)}, "carries the volumes, and keeps pods away"),
         ({"unschedulable": True}, "is cordoned: no pod can start there"),
     ],
 )
@@ -136,6 +141,8 @@ def test_mirror_without_its_taint_two_homes_and_strangers_are_named() -> None:
     assert faults(observed(LAB, nodes=api(LAB, dock_mirror={"taints": ()}))) == [
         "dock-mirror: takes pods, and must take none: it does not carry the volumes"
     ]
+    soft = api(LAB, dock_mirror={"taints": (replace(STANDBY, effect=Effect.PREFER_NO_SCHEDULE),)})
+    assert faults(observed(LAB, nodes=soft)) == faults(observed(LAB, nodes=api(LAB, dock_mirror={"taints": ()})))
     both = api(LAB, dock_mirror={"labels": {places.STORAGE_LABEL: places.HERE}})
     assert faults(observed(LAB, nodes=both)) == ["dock-load: two nodes would carry the volumes"]
     stranger = observed(LAB, k3s_stranger={"dock-edge": ("/etc/rancher/k3s/config.yaml",)})

@@ -23,7 +23,7 @@ from tasks import k3s, opencloud
 from tasks.k3s import binary, join, places
 from tasks.k3s.config import texts
 from tasks.k3s.facts import TokenSeen, read_facts
-from tasks.k3s.nodes import Nodes
+from tasks.k3s.nodes import Effect, Nodes
 from tests.unit.kube import (
     DIGEST,
     LOAD,
@@ -203,6 +203,23 @@ def test_the_label_that_was_moved_is_left_where_it_is() -> None:
     assert titles(k3s.plan_marks(LAB, observed(LAB, nodes=back))) == {
         LOAD: [f"keep pods away from {PROD}, which does not carry the volumes"]
     }
+
+
+@pytest.mark.parametrize("effect", [Effect.PREFER_NO_SCHEDULE, Effect.NO_EXECUTE])
+def test_a_taint_with_another_effect_is_mended(effect: Effect) -> None:
+    """Beside it a worker gets the one that counts; from who carries the volumes it goes."""
+    other = replace(STANDBY, effect=effect)
+    found = observed(LAB, nodes=api(LAB, dock_mirror={"taints": (other,)}, dock_prod={"taints": (other,)}))
+    assert titles(k3s.plan_marks(LAB, found)) == {
+        LOAD: [f"let pods come to {PROD}", f"keep pods away from {MIRROR}, which does not carry the volumes"]
+    }
+    both = observed(LAB, nodes=api(LAB, dock_mirror={"taints": (other, STANDBY)}))
+    assert k3s.plan_marks(LAB, both) == {}
+
+
+def test_a_label_with_another_value_is_none() -> None:
+    found = observed(LAB, nodes=api(LAB, dock_prod={"labels": {places.STORAGE_LABEL: "gone"}}))
+    assert titles(k3s.plan_marks(LAB, found)) == {LOAD: [f"label {PROD}: the volumes are there"]}
 
 
 def test_two_labels_are_not_decided_by_us() -> None:

@@ -199,6 +199,9 @@ def test_a_pod_goes_where_label_taints_and_volume_let_it_and_serves_its_data(clu
     assert "2 node(s) had untolerated taint {standby: true}" in said["message"]
 
     assert cluster.kubectl("label", "node", "prod", "storage=here").returncode == 0
+    for effect in ("PreferNoSchedule", "NoExecute"):
+        assert cluster.kubectl("taint", "--overwrite", "node", "prod", f"standby=true:{effect}").returncode == 0
+    assert len(cluster.nodes()["prod"].taints) == 3, "a node may have a taint once with each effect"
     assert cluster.kubectl("taint", "node", "prod", "standby-").returncode == 0
     eventually(lambda: cluster.pods()[0]["status"].get("phase") == "Running")
     eventually(lambda: '"True"' in json.dumps(cluster.pods()[0]["status"]["conditions"][:1]))

@@ -188,7 +188,8 @@ def change_node(node: Object, message: Message) -> None:
         else:
             labels[key] = value
     for taint in message.get("taints", ()):
-        left = [one for one in node["spec"].get("taints", ()) if one["key"] != taint["key"]]
+        same = ("key", "effect") if "effect" in taint else ("key",)
+        left = [one for one in node["spec"].get("taints", ()) if any(one[part] != taint[part] for part in same)]
         node["spec"]["taints"] = [*left, taint] if "effect" in taint else left
     if "unschedulable" in message:
         node["spec"]["unschedulable"] = message["unschedulable"]
