@@ -195,8 +195,8 @@ def test_a_host_key_is_trusted_only_when_the_inventory_pins_it() -> None:
 
 def test_no_key_that_nobody_pinned_is_ever_written() -> None:
     plan = backup.plan_files(pinned(""), observed(dict.fromkeys(PAIR, pristine(LAB))), storage=STORAGE)
-    for changes in plan.values():
-        assert [change.title for change in changes if change.provisional] == [f"write {places.KNOWN_HOSTS}"]
+    kept_back = {host: [change.title for change in changes if change.provisional] for host, changes in plan.items()}
+    assert kept_back == dict.fromkeys(PAIR, [f"write {places.KNOWN_HOSTS}"])
 
 
 @pytest.mark.parametrize(("port", "name"), [(22, "nas.lan"), (2222, "[nas.lan]:2222")])
@@ -272,7 +272,10 @@ def test_only_replicas_are_asked_and_nobody_without_backups() -> None:
 
 
 def test_nothing_secret_is_in_any_file_that_is_written() -> None:
-    for text, mode in texts(LAB, LAB.host(PROD), storage=STORAGE).values():
+    assert LAB.cluster.backup
+    written = texts(LAB, LAB.host(PROD), storage=STORAGE)
+    assert set(written) == set(places.files(LAB.cluster.backup)) > {places.SCRIPT, places.KNOWN_HOSTS}
+    for text, mode in written.values():
         assert "PRIVATE" not in text
         assert mode in {0o644, 0o755}
 

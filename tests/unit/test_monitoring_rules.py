@@ -44,7 +44,9 @@ def test_no_alert_is_without_a_test_that_it_fires_and_one_that_it_is_quiet() -> 
 
 
 def test_every_alert_says_how_bad_it_is_and_what_to_do() -> None:
-    for rule in loaded(texts.rules(LAB, MIB))["groups"][0]["rules"]:
+    (group,) = loaded(texts.rules(LAB, MIB))["groups"]
+    assert {rule["alert"] for rule in group["rules"]} == set(checks.names_of_rules(LAB)) > {"Watchdog"}
+    for rule in group["rules"]:
         assert rule["labels"]["severity"] in {"critical", "warning", "none"}
         assert rule["alert"] == "Watchdog" or rule["annotations"]["advice"]
 
