@@ -7,8 +7,6 @@ from ipaddress import IPv4Interface
 
 from lab.errors import LabError
 
-CLUSTER_SEGMENT = "10.99.0.0/24"
-
 
 @dataclass(frozen=True, slots=True)
 class MachineSpec:

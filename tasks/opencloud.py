@@ -15,7 +15,7 @@ from dockyard.findings import Cause, Finding
 from dockyard.observe import Domain, Observed
 from dockyard.remote import Command, Outputs
 from dockyard.rendering import render
-from dockyard.topology import Host, OpenCloud, Role, Topology
+from dockyard.topology import Host, Role, Topology
 from dockyard.unseen import unseen
 
 NAME = "opencloud"
@@ -52,12 +52,6 @@ class Answer:
     """``status`` is the HTTP status of the front page's status, 0 when nobody answered."""
 
     status: int
-
-
-def settings(topology: Topology) -> OpenCloud:
-    """What the inventory says of OpenCloud; only where it does."""
-    assert topology.cluster.opencloud, "the domains of OpenCloud concern nobody without it"
-    return topology.cluster.opencloud
 
 
 def is_server(topology: Topology, host: Host) -> bool:

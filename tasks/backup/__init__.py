@@ -6,7 +6,7 @@ a repository and timers on both replicas, `run` one backup now, `drill` the proo
 
 from tasks.backup.by_hand import restore_by_hand
 from tasks.backup.checks import check_backup
-from tasks.backup.facts import BACKUP, BackupState
+from tasks.backup.facts import BACKUP
 from tasks.backup.nas import (
     NAS_KEYS,
     REPOSITORY,
@@ -38,7 +38,6 @@ __all__ = [
     "REST_PASSWORD",
     "SNAPSHOTS",
     "TOOLS",
-    "BackupState",
     "check_backup",
     "check_ended",
     "check_host_key",

@@ -27,7 +27,7 @@ from tasks.backup.finding import finding
 from tasks.backup.nas import ANY, SNAPSHOTS, TIMEOUT_S
 from tasks.backup.result import ADVICE, LastRun, Reason
 from tasks.backup.script import replication_of
-from tasks.backup.snapshots import Repository, Snapshot
+from tasks.backup.snapshots import Repository, Snapshot, Snapshots
 from tasks.backup.tools import TOOLS, carries_replica
 
 KIND = "restore-drill"
@@ -92,11 +92,11 @@ def room(scratch: str, snapshot: str) -> Domain[Room]:
     return Domain("room for a restore", probes, read, carries_replica)
 
 
-def pick(seen: Sequence[Snapshot], wanted: str) -> Snapshot | None:
+def pick(seen: Snapshots, wanted: str) -> Snapshot | None:
     """The snapshot whose id begins with ``wanted`` (``latest``: the newest); None when there is none, or several."""
     if wanted == "latest":
-        return max(seen, key=lambda one: one.time, default=None)
-    found = [one for one in seen if one.id.startswith(wanted)]
+        return seen.newest
+    found = [one for one in seen.snapshots if one.id.startswith(wanted)]
     return found[0] if len(found) == 1 else None
 
 
@@ -118,7 +118,7 @@ def check_snapshot(_topology: Topology, observed: Observed, *, on: str, snapshot
         if seen.repository is not Repository.READABLE:
             fault = f"the repository cannot be read: {seen.repository}"
             found.append(finding(on, fault, seen.message, "Is the NAS up?"))
-        elif pick(seen.snapshots, snapshot) is None:
+        elif pick(seen, snapshot) is None:
             there = ", ".join(one.short_id for one in seen.snapshots) or "none"
             advice = "python runbooks/backup.py --now"
             found.append(finding(on, f"there is no snapshot {snapshot}", f"there: {there}", advice))
@@ -150,7 +150,7 @@ def plan_restore(_topology: Topology, observed: Observed, *, on: str, run: str, 
     state = observed.of(BACKUP, on)
     if state.busy(places.DRILL) or result(state, run):
         return {}
-    chosen = pick(observed.of(SNAPSHOTS, on).snapshots, snapshot)
+    chosen = pick(observed.of(SNAPSHOTS, on), snapshot)
     if chosen is None:
         raise StepFailed(f"{on}: there is no snapshot {snapshot}", advice="Nothing was restored.")
     folder = f"{scratch}/dockyard-drill-{run.replace(':', '')}"
@@ -219,7 +219,7 @@ def plan_record(
     ended = result(observed.of(BACKUP, on), run)
     if ended is None:
         return {}
-    chosen = pick(observed.of(SNAPSHOTS, on).snapshots, snapshot)
+    chosen = pick(observed.of(SNAPSHOTS, on), snapshot)
     about: dict[str, Fact] = {
         "host": on,
         "snapshot": chosen.short_id if chosen else snapshot,

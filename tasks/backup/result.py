@@ -129,10 +129,9 @@ class LastRun:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far restic is: share done from 0 to 1, bytes done and in all."""
+    """How far restic is: share done from 0 to 1, bytes in all."""
 
     share: float
-    done_bytes: int
     total_bytes: int
 
     def __str__(self) -> str:
@@ -141,8 +140,6 @@ class Progress:
 
 class _Status(Struct):
     percent_done: float = 0.0
-    bytes_done: int = 0
-    bytes_restored: int = 0
     total_bytes: int = 0
 
 
@@ -157,9 +154,9 @@ def read_progress(line: str) -> Progress:
     try:
         found = json.loads(line)
     except ValueError:
-        return Progress(0.0, 0, 0)
+        return Progress(0.0, 0)
     seen = typed(Printed("restic --json", line), found, _Status)
-    return Progress(seen.percent_done, seen.bytes_done or seen.bytes_restored, seen.total_bytes)
+    return Progress(seen.percent_done, seen.total_bytes)
 
 
 def read_run(printed: Printed, kind: str, rows: Sequence[Row]) -> LastRun | None:

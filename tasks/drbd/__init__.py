@@ -10,7 +10,7 @@ from tasks.drbd.config import SECRET, plan_config, plan_secret, plan_share_secre
 from tasks.drbd.disaster import check_gone, plan_new_writer_alone, plan_promote_alone, plan_start_alone, preflight
 from tasks.drbd.parted import CHANGES, PARTED
 from tasks.drbd.places import STORAGE
-from tasks.drbd.replica import DRBD, LIVE, REPLICAS, ROLES, ReplicaState, other_of, replica_called, replication_of
+from tasks.drbd.replica import DRBD, LIVE, REPLICAS, ROLES, other_of, replica_called, replication_of
 from tasks.drbd.returned import check_one_history, plan_reconnect, plan_retire, what_came_back
 from tasks.drbd.storage import (
     plan_file_system,
@@ -38,7 +38,7 @@ from tasks.drbd.switched import DISASTER, SWITCHOVER, plan_switched
 from tasks.drbd.tools import TOOLS, plan_tools
 from tasks.drbd.verify import VERIFY, check_verify, plan_verify
 from tasks.drbd.witness import WITNESS
-from tasks.drbd.writer import WRITER, Record, now, plan_copies, plan_record
+from tasks.drbd.writer import WRITER, now, plan_copies, plan_record
 
 __all__ = [
     "CHANGES",
@@ -56,8 +56,6 @@ __all__ = [
     "VERIFY",
     "WITNESS",
     "WRITER",
-    "Record",
-    "ReplicaState",
     "check_all_sent",
     "check_connected",
     "check_drbd",

@@ -119,11 +119,6 @@ class Device8:
     counters: Counters8
     progress: Progress8 | None = None
 
-    @property
-    def split_brain_suspected(self) -> bool:
-        """StandAlone: after a split brain, or because somebody disconnected it."""
-        return self.connection is Connection8.STAND_ALONE
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcDrbd:

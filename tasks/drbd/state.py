@@ -174,11 +174,6 @@ class Volume:
     blocked: frozenset[Blocked] = frozenset()
     counters: VolumeCounters | None = None
 
-    @property
-    def good(self) -> bool:
-        """Its own disk holds the newest data."""
-        return self.disk is Disk.UP_TO_DATE
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerCounters:
@@ -214,13 +209,6 @@ class PeerVolume:
     paused: frozenset[Pause] = frozenset()
     progress: Progress | None = None
     counters: PeerCounters | None = None
-
-    @property
-    def settled(self) -> bool:
-        """Replicates, with nothing left to do: the peer has the newest data, or has no disk on purpose."""
-        useful = self.disk is Disk.UP_TO_DATE or (self.disk is Disk.DISKLESS and self.client is Said.YES)
-        differs = self.counters is not None and self.counters.out_of_sync_kib > 0
-        return self.replication is Replication.ESTABLISHED and useful and not differs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -282,39 +270,6 @@ class Resource:
     volumes: tuple[Volume, ...] = ()
     peers: tuple[Peer, ...] = ()
     promotion: Promotion | None = None
-
-    @property
-    def connected(self) -> bool:
-        """There are peers, and all of them are connected."""
-        return bool(self.peers) and all(peer.connected for peer in self.peers)
-
-    @property
-    def in_sync(self) -> bool:
-        """Every copy is the same, as far as this host sees: nobody is missing, nothing is under way."""
-        own = all(volume.good or volume.client is Said.YES for volume in self.volumes)
-        return own and self.connected and all(volume.settled for peer in self.peers for volume in peer.volumes)
-
-    @property
-    def split_brain_suspected(self) -> bool:
-        """A peer is StandAlone; or there is none at all, which is how DRBD 8.4 shows StandAlone.
-
-        `drbdadm disconnect` looks the same: the state does not tell why.
-        """
-        return not self.peers or any(peer.link is Link.STAND_ALONE for peer in self.peers)
-
-    @property
-    def promotable(self) -> bool:
-        """`drbdadm primary` would give this host the newest data: volumes are good here and nothing forbids it.
-
-        Says nothing about a peer that cannot be seen: look at `split_brain_suspected` and at fencing first.
-        """
-        return (
-            bool(self.volumes)
-            and all(volume.good and volume.quorum is not Said.NO for volume in self.volumes)
-            and not any(peer.role is Role.PRIMARY for peer in self.peers)
-            and not self.suspended
-            and not self.forced_io_failures
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

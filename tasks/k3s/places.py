@@ -26,7 +26,6 @@ FLANNEL = "/run/flannel/subnet.env"
 """K3s writes it when flannel has made its device. The lab's stand-in, which has no flannel, never does."""
 
 FLANNEL_DEVICE = "flannel.1"
-MANIFESTS = "/etc/dockyard/k3s"
 SNAPSHOTS = "/var/lib/dockyard/k3s-snapshots"
 """Of the control plane: datastore, certificates and token, each in a folder of its own, on the same host."""
 
@@ -69,8 +68,3 @@ def stored(digest: str) -> str:
 def unit_file(name: str) -> str:
     """The file of a unit."""
     return f"/etc/systemd/system/{name}"
-
-
-def manifest(name: str) -> str:
-    """A manifest as it was applied last, on the server."""
-    return f"{MANIFESTS}/{name}.yaml"

@@ -4,9 +4,7 @@
 """
 
 from tasks.machine.base import (
-    CLOCK_LIMIT_S,
     MACHINE,
-    TOOLS,
     FileSystem,
     MachineState,
     Offset,
@@ -16,10 +14,8 @@ from tasks.machine.base import (
 from tasks.machine.exposure import LISTENING, check_exposure, holders
 
 __all__ = [
-    "CLOCK_LIMIT_S",
     "LISTENING",
     "MACHINE",
-    "TOOLS",
     "FileSystem",
     "MachineState",
     "Offset",

@@ -209,7 +209,7 @@ def test_what_is_cut_off_or_unknown_is_an_error(damage: tuple[str, str]) -> None
 
 
 def test_a_line_of_progress_that_is_still_being_written_is_no_news() -> None:
-    assert read_state('now||1\nprogress|run|{"message_type":"sta\n').progress == {"run": Progress(0.0, 0, 0)}
+    assert read_state('now||1\nprogress|run|{"message_type":"sta\n').progress == {"run": Progress(0.0, 0)}
 
 
 def asked(**parts: Any) -> dict[str, object]:
@@ -262,10 +262,10 @@ def drilled(**parts: Any) -> Observed:
 
 
 def test_a_snapshot_is_named_by_the_beginning_of_its_id() -> None:
-    assert drill.pick(READABLE.snapshots, "latest") == NEW
-    assert drill.pick(READABLE.snapshots, "aaaa") == OLD
-    assert drill.pick(READABLE.snapshots, "c") is None
-    assert drill.pick((NEW, replace(OLD, id="bbbb" * 16)), "bbbb") is None
+    assert drill.pick(READABLE, "latest") == NEW
+    assert drill.pick(READABLE, "aaaa") == OLD
+    assert drill.pick(READABLE, "c") is None
+    assert drill.pick(replace(READABLE, snapshots=(NEW, replace(OLD, id="bbbb" * 16))), "bbbb") is None
     assert drill.check_snapshot(LAB, drilled(), on="", snapshot="latest") == []
     assert len(drill.check_snapshot(LAB, drilled(), on=MIRROR, snapshot="cc")) == 1
     gone = observed(healthy(LAB), snapshots={PROD: Snapshots(repository=Repository.UNREACHABLE, message="EOF")})
@@ -335,7 +335,7 @@ def test_what_was_proved_is_written_down_good_or_bad() -> None:
 
 def test_progress_of_a_restore_is_shown_until_it_has_ended() -> None:
     units = {**healthy(LAB)[PROD].units, places.DRILL: unit(places.DRILL, "activating")}
-    at_work = having(PROD, units=units, progress={"drill": Progress(0.25, 1, 4 * 2**20)})
+    at_work = having(PROD, units=units, progress={"drill": Progress(0.25, 4 * 2**20)})
     (finding,) = drill.check_ended(LAB, observed(at_work), on="", run=RUN)
     assert finding.evidence == "25% of 4 MiB"
     assert drill.check_ended(LAB, drilled(), on="", run=RUN) == []

@@ -196,7 +196,7 @@ def test_a_host_key_is_trusted_only_when_the_inventory_pins_it() -> None:
 def test_no_key_that_nobody_pinned_is_ever_written() -> None:
     plan = backup.plan_files(pinned(""), observed(dict.fromkeys(PAIR, pristine(LAB))), storage=STORAGE)
     kept_back = {host: [change.title for change in changes if change.provisional] for host, changes in plan.items()}
-    assert kept_back == dict.fromkeys(PAIR, [f"write {places.KNOWN_HOSTS}"])
+    assert kept_back == {host: [f"write {places.KNOWN_HOSTS}"] for host in PAIR}
 
 
 @pytest.mark.parametrize(("port", "name"), [(22, "nas.lan"), (2222, "[nas.lan]:2222")])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -62,7 +60,7 @@ def test_an_empty_line_stands_for_the_volume_of_a_connected_peer_that_nothing_is
     assert state.complete
     first, second = state.resources[0].peers
     assert (first.volumes[0].replication, first.volumes[0].disk) == (Replication.OFF, Disk.UNKNOWN)
-    assert second.volumes[0].settled
+    assert (second.volumes[0].replication, second.volumes[0].disk) == (Replication.ESTABLISHED, Disk.UP_TO_DATE)
 
 
 def test_without_the_last_empty_line_nothing_is_believed() -> None:
@@ -132,8 +130,7 @@ def test_resources_and_a_failure_that_nothing_explains_are_incomplete() -> None:
 
 
 def test_drbd_8_4_hides_a_peer_that_is_alone() -> None:
-    assert resource(ALONE).split_brain_suspected
-    assert not resource(ALONE).connected
+    assert resource(ALONE).peers == ()
     lines = [
         "exists resource name:r0 role:Primary suspended:no",
         "exists connection name:r0 peer-node-id:0 connection:StandAlone role:Unknown",
@@ -142,18 +139,8 @@ def test_drbd_8_4_hides_a_peer_that_is_alone() -> None:
         "exists -",
     ]
     events = read_events("\n".join(lines) + "\n")
-    assert events.resources[0].split_brain_suspected
+    assert [peer.link for peer in events.resources[0].peers] == [Link.STAND_ALONE]
     assert comparable(events) == comparable(read_status(ALONE))
-
-
-def test_promotable_and_in_sync_follow_from_the_state() -> None:
-    healthy = resource(HEALTHY)
-    assert healthy.promotable
-    assert healthy.in_sync
-    assert not replace(healthy, forced_io_failures=True).promotable
-    assert not resource(HEALTHY.replace("mirror role:Secondary", "mirror role:Primary")).promotable
-    assert not resource(HEALTHY.replace("disk:UpToDate\n  dock", "disk:UpToDate quorum:no\n  dock")).promotable
-    assert not resource(HEALTHY.replace("disk:UpToDate\n  dock", "disk:Outdated\n  dock")).in_sync
 
 
 def test_events_without_the_last_line_are_incomplete() -> None:
