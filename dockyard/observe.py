@@ -38,6 +38,10 @@ class Domain(Generic[S]):
     concerns: Callable[[Topology, Host], bool] = _everywhere
 
 
+Domains = Sequence[Domain[Any]]
+"""Several things to know, each with a state of its own kind."""
+
+
 @dataclass(frozen=True, slots=True)
 class Observed:
     """What was seen of each host at one moment, by domain name; an error stands where nothing could be seen."""
@@ -86,7 +90,7 @@ class Observed:
         return Observed({host: {**self.states.get(host, {}), **other.states.get(host, {})} for host in hosts})
 
 
-def probes_of(domains: Sequence[Domain[Any]], topology: Topology, host: Host) -> list[Command]:
+def probes_of(domains: Domains, topology: Topology, host: Host) -> list[Command]:
     """The commands of several domains; one that two domains ask for (same name, same argv) is asked once."""
     commands: dict[str, Command] = {}
     for domain in _concerning(domains, topology, host):
@@ -96,11 +100,11 @@ def probes_of(domains: Sequence[Domain[Any]], topology: Topology, host: Host) ->
     return list(commands.values())
 
 
-def _concerning(domains: Sequence[Domain[Any]], topology: Topology, host: Host) -> list[Domain[Any]]:
+def _concerning(domains: Domains, topology: Topology, host: Host) -> list[Domain[Any]]:
     return [domain for domain in domains if domain.concerns(topology, host)]
 
 
-def read_all(domains: Sequence[Domain[Any]], topology: Topology, host: Host, outputs: Outputs) -> dict[str, object]:
+def read_all(domains: Domains, topology: Topology, host: Host, outputs: Outputs) -> dict[str, object]:
     """The state of each domain, or the error that stands in its place."""
     states: dict[str, object] = {}
     for domain in _concerning(domains, topology, host):
@@ -111,7 +115,7 @@ def read_all(domains: Sequence[Domain[Any]], topology: Topology, host: Host, out
     return states
 
 
-def observe(task: Task, domains: Sequence[Domain[Any]]) -> Result:
+def observe(task: Task, domains: Domains) -> Result:
     """Ask one host about several domains, in one exec.
 
     Returns:
@@ -129,7 +133,7 @@ def observe(task: Task, domains: Sequence[Domain[Any]]) -> Result:
     return Result(host=task.host, result=read_all(domains, topology, host, outputs))
 
 
-def sweep(nornir: Nornir, domains: Sequence[Domain[Any]]) -> Observed:
+def sweep(nornir: Nornir, domains: Domains) -> Observed:
     """Observe all hosts of ``nornir`` in parallel. An unexpected exception in a reader is raised, not swallowed."""
     answers = nornir.run(task=observe, domains=domains, on_failed=True)
     for answer in answers.values():

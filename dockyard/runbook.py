@@ -29,7 +29,7 @@ from dockyard.clock import elapsed_s
 from dockyard.errors import DockyardError, NotObserved, Refused, StepFailed, Unreachable, UsageError
 from dockyard.findings import Finding, by_cause
 from dockyard.journal import Journal
-from dockyard.observe import Domain, Observed, probes_of, read_all, sweep
+from dockyard.observe import Domain, Domains, Observed, probes_of, read_all, sweep
 from dockyard.remote import Command
 from dockyard.report import HostPlan, Report
 from dockyard.topology import Role, Topology
@@ -46,7 +46,7 @@ class Gate:
 
     title: str
     check: Check
-    sees: Sequence[Domain[Any]]
+    sees: Domains
     on: Sequence[Role] = ()
     stale_s: float = 0.0
 
@@ -62,7 +62,7 @@ class Converge:
 
     title: str
     plan: Planner
-    sees: Sequence[Domain[Any]]
+    sees: Domains
     on: Sequence[Role] = ()
     each: bool = False
     together: bool = False
@@ -78,7 +78,7 @@ class Wait:
 
     title: str
     check: Check
-    sees: Sequence[Domain[Any]]
+    sees: Domains
     timeout_s: float
     on: Sequence[Role] = ()
     every_s: float = 2.0
@@ -102,7 +102,7 @@ class Confirm:
 
     title: str
     page: Callable[[Topology, Observed], Page | None]
-    sees: Sequence[Domain[Any]]
+    sees: Domains
     on: Sequence[Role] = ()
     stale_s: float = 0.0
 
@@ -113,7 +113,7 @@ class Show:
 
     title: str
     lines: Callable[[Topology, Observed], Sequence[str] | Sequence[dict[str, str]]]
-    sees: Sequence[Domain[Any]]
+    sees: Domains
     on: Sequence[Role] = ()
     stale_s: float = 0.0
 

@@ -20,19 +20,18 @@ from __future__ import annotations
 import argparse
 import sys
 from functools import partial
-from typing import Any
 
 from dockyard import cli
 from dockyard.evidence import this_run
-from dockyard.observe import Domain
+from dockyard.observe import Domains
 from dockyard.report import Report
 from dockyard.runbook import Converge, Gate, Step, Wait
 from tasks import backup, drbd
 from tasks.backup import places
 
-SEES: list[Domain[Any]] = [backup.BACKUP]
-NAS: list[Domain[Any]] = [backup.BACKUP, backup.REPOSITORY]
-SECRETS: list[Domain[Any]] = [backup.PASSWORD, backup.REST_PASSWORD]
+SEES: Domains = [backup.BACKUP]
+NAS: Domains = [backup.BACKUP, backup.REPOSITORY]
+SECRETS: Domains = [backup.PASSWORD, backup.REST_PASSWORD]
 ON = drbd.REPLICAS
 DAY_S = 86400
 KEEP_A_COPY = (

@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from dockyard import markdown
 from dockyard.checklist import Box, Judged, Mark, Proof, judge
@@ -27,7 +26,7 @@ from dockyard.errors import UsageError
 from dockyard.evidence import EVIDENCE
 from dockyard.findings import Cause, Finding
 from dockyard.local_file import replace_file
-from dockyard.observe import Domain, Observed, sweep
+from dockyard.observe import Domains, Observed, sweep
 from dockyard.picture import picture
 from dockyard.report import Report
 from dockyard.runbook import Check
@@ -42,7 +41,7 @@ from tasks.k3s import release
 DRILL_DAYS, SWITCH_DAYS = 92, 183
 """How long evidence counts: a drill for a quarter, a switch for half a year."""
 
-DOMAINS: list[Domain[Any]] = [*health.DOMAINS, EVIDENCE, backup.TOOLS]
+DOMAINS: Domains = [*health.DOMAINS, EVIDENCE, backup.TOOLS]
 Row = dict[str, str]
 UNSEEN = "not seen"
 PHASES = {1: "a plain cluster", 2: "two copies of the data", 3: "failover by itself"}

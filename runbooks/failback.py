@@ -20,17 +20,16 @@ from __future__ import annotations
 import argparse
 import sys
 from functools import partial
-from typing import Any
 
 from dockyard.cli import guarded, parser, walk
-from dockyard.observe import Domain
+from dockyard.observe import Domains
 from dockyard.report import Report
 from dockyard.runbook import Converge, Gate, Options, Show, Step, Wait
 from dockyard.topology import Role, Topology
 from runbooks.failover import planned
 from tasks import drbd
 
-SEES: list[Domain[Any]] = [drbd.LIVE, drbd.WRITER, drbd.PARTED]
+SEES: Domains = [drbd.LIVE, drbd.WRITER, drbd.PARTED]
 ON = drbd.ROLES
 
 

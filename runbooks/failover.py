@@ -19,18 +19,17 @@ from __future__ import annotations
 import argparse
 import sys
 from functools import partial
-from typing import Any
 
 from dockyard.cli import guarded, parser, walk
 from dockyard.evidence import EVIDENCE
-from dockyard.observe import Domain, Observed
+from dockyard.observe import Domains, Observed
 from dockyard.report import Report
 from dockyard.runbook import Confirm, Converge, Gate, Options, Step, Wait
 from dockyard.topology import Topology
 from tasks import drbd, machine
 from tasks.k3s import release
 
-SEES: list[Domain[Any]] = [drbd.LIVE, drbd.WRITER, drbd.USERS]
+SEES: Domains = [drbd.LIVE, drbd.WRITER, drbd.USERS]
 ON = drbd.ROLES
 CONVERGE = partial(Converge, sees=SEES, on=ON, stale_s=10.0)
 WAIT = partial(Wait, sees=SEES, on=ON, stale_s=10.0)
@@ -96,7 +95,7 @@ def disaster(to: str) -> list[Step]:
 
 def _keep(to: str, kind: str) -> Converge:
     plan = partial(drbd.plan_switched, to=to, kind=kind, versions=_versions)
-    sees: list[Domain[Any]] = [drbd.LIVE, drbd.WRITER, EVIDENCE, machine.MACHINE, release.RELEASE]
+    sees: Domains = [drbd.LIVE, drbd.WRITER, EVIDENCE, machine.MACHINE, release.RELEASE]
     return CONVERGE("Keep it as evidence", plan, sees=sees)
 
 

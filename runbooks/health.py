@@ -16,7 +16,6 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from nornir.core import Nornir
 
@@ -25,7 +24,7 @@ from dockyard.cluster import open_cluster
 from dockyard.errors import UsageError
 from dockyard.findings import Finding, by_cause
 from dockyard.local_file import replace_file
-from dockyard.observe import Domain, Observed, sweep
+from dockyard.observe import Domains, Observed, sweep
 from dockyard.report import Report
 from dockyard.runbook import Check
 from dockyard.status_page import status_page
@@ -34,7 +33,7 @@ from dockyard.unseen import once
 from runbooks.phase1_baseline import MANIFESTS
 from tasks import backup, bounds, dns, drbd, hosts_file, k3s, machine, monitoring, ollama, opencloud, wireguard
 
-DOMAINS: list[Domain[Any]] = [
+DOMAINS: Domains = [
     machine.MACHINE,
     wireguard.WIREGUARD,
     hosts_file.NAMES,

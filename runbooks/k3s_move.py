@@ -17,11 +17,10 @@ import argparse
 import sys
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 from dockyard.cli import guarded, parser, walk
 from dockyard.errors import UsageError
-from dockyard.observe import Domain
+from dockyard.observe import Domains
 from dockyard.report import Report
 from dockyard.runbook import Confirm, Converge, Gate, Options, Step, Wait
 from dockyard.topology import Role, Topology
@@ -30,7 +29,7 @@ from runbooks.phase1_baseline import OPENCLOUD
 from tasks import k3s
 from tasks.k3s import move
 
-SEES: list[Domain[Any]] = [k3s.NODES, k3s.OBJECTS]
+SEES: Domains = [k3s.NODES, k3s.OBJECTS]
 SERVER = (Role.K3S_SERVER,)
 
 

@@ -20,11 +20,10 @@ from __future__ import annotations
 import argparse
 import sys
 from functools import partial
-from typing import Any
 
 from dockyard import cli
 from dockyard.evidence import this_run
-from dockyard.observe import Domain
+from dockyard.observe import Domains
 from dockyard.report import Report
 from dockyard.runbook import Converge, Step, Wait
 from dockyard.topology import Role
@@ -66,7 +65,7 @@ def taking(run: str) -> list[Step]:
 def restoring(name: str, run: str) -> list[Step]:
     """The steps back to the snapshot ``name``."""
     bring = partial(copies.plan_bring, name=name)
-    sees: list[Domain[Any]] = [k3s.K3S, copies.kept(name)]
+    sees: Domains = [k3s.K3S, copies.kept(name)]
     return [
         Converge("Bring the snapshot from a worker, if it is not there", bring, sees, on=ON, each=True),
         Converge("Put the control plane back", partial(upkeep.plan_restore, name=name, run=run), [k3s.K3S], on=ON[:1]),

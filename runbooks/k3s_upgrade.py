@@ -18,13 +18,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 from dockyard.change import Plan
 from dockyard.cli import guarded, parser, walk
 from dockyard.errors import UsageError
 from dockyard.evidence import this_run
-from dockyard.observe import Domain, Observed
+from dockyard.observe import Domains, Observed
 from dockyard.report import Report
 from dockyard.runbook import Converge, Gate, Options, Planner, Step, Wait
 from dockyard.topology import Role, Topology
@@ -32,8 +31,8 @@ from tasks import k3s
 from tasks.k3s import copies, upkeep
 
 ON = (Role.K3S_SERVER, Role.K3S_WORKER)
-SEES: list[Domain[Any]] = [k3s.K3S, k3s.NODES]
-ALL: list[Domain[Any]] = [*SEES, k3s.OBJECTS]
+SEES: Domains = [k3s.K3S, k3s.NODES]
+ALL: Domains = [*SEES, k3s.OBJECTS]
 
 
 def main() -> int:

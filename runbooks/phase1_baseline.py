@@ -16,18 +16,17 @@ Cut off in the middle: run it again.
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 from dockyard.cli import main
-from dockyard.observe import Domain
+from dockyard.observe import Domains
 from dockyard.runbook import Converge, Gate, Step, Wait
 from dockyard.topology import Role, Topology
 from runbooks import monitoring
 from tasks import bounds, dns, hosts_file, k3s, machine, ollama, opencloud, wireguard
 
 ON_K3S = (Role.K3S_SERVER, Role.K3S_WORKER)
-K3S: list[Domain[Any]] = [k3s.K3S]
-API: list[Domain[Any]] = [k3s.NODES, k3s.OBJECTS]
+K3S: Domains = [k3s.K3S]
+API: Domains = [k3s.NODES, k3s.OBJECTS]
 SERVER = (Role.K3S_SERVER,)
 CONVERGE = partial(Converge, sees=K3S, on=ON_K3S, stale_s=30.0)
 """Steps of K3s for which it is enough what the step before has seen."""
@@ -52,7 +51,7 @@ def names_for_pods(topology: Topology, _carrier: str) -> Mapping[str, str]:
 MANIFESTS: list[k3s.Manifests] = [names_for_pods, k3s.manifests, OPENCLOUD]
 """What is applied, in this order."""
 
-FIRST_LOOK: list[Domain[Any]] = [machine.MACHINE, bounds.BOUNDS]
+FIRST_LOOK: Domains = [machine.MACHINE, bounds.BOUNDS]
 """What the first steps see: one look at every host serves them all."""
 
 MESH: list[Step] = [

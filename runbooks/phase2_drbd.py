@@ -14,14 +14,13 @@ Cut off in the middle: run it again.
 """
 
 from functools import partial
-from typing import Any
 
 from dockyard.cli import main
-from dockyard.observe import Domain
+from dockyard.observe import Domains
 from dockyard.runbook import Converge, Gate, Step, Wait
 from tasks import drbd, hosts_file, machine, wireguard
 
-SEES: list[Domain[Any]] = [drbd.DRBD, drbd.WRITER]
+SEES: Domains = [drbd.DRBD, drbd.WRITER]
 ON = drbd.ROLES
 
 STEPS: list[Step] = [

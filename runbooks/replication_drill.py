@@ -17,12 +17,11 @@ from __future__ import annotations
 import argparse
 import sys
 from functools import partial
-from typing import Any
 
 from dockyard.cli import guarded, number, parser, walk
 from dockyard.errors import UsageError
 from dockyard.evidence import EVIDENCE, this_run
-from dockyard.observe import Domain
+from dockyard.observe import Domains
 from dockyard.report import Report
 from dockyard.runbook import Converge, Gate, Options, Show, Step, Wait
 from dockyard.topology import Role, Topology
@@ -33,7 +32,7 @@ from tasks.k3s import release
 
 ON = drbd.REPLICAS
 JUDGE = (Role.ARBITRATOR,)
-SEES: list[Domain[Any]] = [drbd.LIVE, drill.SCENE]
+SEES: Domains = [drbd.LIVE, drill.SCENE]
 DAY_S = 86400.0
 
 

@@ -15,12 +15,11 @@ from __future__ import annotations
 import argparse
 import sys
 from functools import partial
-from typing import Any
 
 from dockyard.cli import guarded, parser, walk
 from dockyard.errors import UsageError
 from dockyard.evidence import EVIDENCE, this_run, whoever
-from dockyard.observe import Domain, Observed
+from dockyard.observe import Domains, Observed
 from dockyard.report import Report
 from dockyard.runbook import Converge, Gate, Options, Step, Wait
 from dockyard.topology import Topology
@@ -29,7 +28,7 @@ from tasks import backup, drbd, machine
 from tasks.backup import drill
 
 SCRATCH = "/var/lib/dockyard-restore"
-SEES: list[Domain[Any]] = [backup.BACKUP]
+SEES: Domains = [backup.BACKUP]
 ON = drbd.REPLICAS
 DAY_S = 86400
 
@@ -76,7 +75,7 @@ def steps_of(on: str, snapshot: str, scratch: str, run: str) -> list[Step]:
     room = drill.room(scratch, snapshot)
     restore = partial(drill.plan_restore, on=on, run=run, snapshot=snapshot, scratch=scratch)
     record = partial(drill.plan_record, on=on, run=run, snapshot=snapshot, by=whoever(), kernel=_kernel)
-    record_sees: list[Domain[Any]] = [backup.BACKUP, backup.TOOLS, EVIDENCE, machine.MACHINE]
+    record_sees: Domains = [backup.BACKUP, backup.TOOLS, EVIDENCE, machine.MACHINE]
     look = partial(drill.check_snapshot, on=on, snapshot=snapshot)
     fits = partial(drill.check_room, on=on, domain=room)
     return [

@@ -17,17 +17,16 @@ import argparse
 import sys
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 from dockyard.cli import guarded, parser, walk
-from dockyard.observe import Domain
+from dockyard.observe import Domains
 from dockyard.report import Report
 from dockyard.runbook import Converge, Gate, Options, Step, Wait
 from dockyard.topology import Topology
 from tasks import wireguard
 
 SEES = [wireguard.WIREGUARD]
-ALL: list[Domain[Any]] = [wireguard.WIREGUARD, wireguard.REACH]
+ALL: Domains = [wireguard.WIREGUARD, wireguard.REACH]
 
 
 def main() -> int:

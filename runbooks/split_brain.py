@@ -19,13 +19,12 @@ from __future__ import annotations
 import argparse
 import sys
 from functools import partial
-from typing import Any
 
 from dockyard.cli import guarded, make_ready, parser, walk
 from dockyard.cluster import open_cluster
 from dockyard.errors import UsageError
 from dockyard.findings import by_cause
-from dockyard.observe import Domain, sweep
+from dockyard.observe import Domains, sweep
 from dockyard.report import Report
 from dockyard.runbook import Confirm, Converge, Gate, Options, Step, Wait
 from dockyard.topology import Topology
@@ -33,7 +32,7 @@ from dockyard.unseen import once
 from tasks import drbd
 from tasks.drbd import side_by_side, split, view
 
-SEES: list[Domain[Any]] = [drbd.LIVE, drbd.WRITER, drbd.USERS]
+SEES: Domains = [drbd.LIVE, drbd.WRITER, drbd.USERS]
 ON = drbd.ROLES
 
 
@@ -53,7 +52,7 @@ def main() -> int:
 
 
 def _show(arguments: argparse.Namespace, report: Report) -> int:
-    domains: list[Domain[Any]] = [*SEES, drbd.PARTED, drbd.CHANGES]
+    domains: Domains = [*SEES, drbd.PARTED, drbd.CHANGES]
     with open_cluster(arguments.inventory) as (nornir, topology):
         make_ready(nornir, topology)
         hosts = [host.name for host in topology.with_role(*ON)]
