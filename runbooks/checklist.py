@@ -141,7 +141,7 @@ SWITCHED = Proof(
     kind=drbd.SWITCHOVER,
     days=SWITCH_DAYS,
     versions=_running,
-    advice="python runbooks/failover.py --to the other, and back",
+    advice="python runbooks/failover.py --to HOST (the replica that is not the writer), and back the same way",
 )
 RESTORED = Proof(kind="restore-drill", days=DRILL_DAYS, versions=_running, advice="python runbooks/restore_drill.py")
 

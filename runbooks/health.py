@@ -5,6 +5,9 @@ storage, backups, what listens where, and what must not be there; the host that 
 Shows a table of the hosts, a table of the mesh, and the findings, causes before their consequences.
 A host that cannot be seen is a finding, never a blank. --html FILE writes the same as one page that needs nothing else
 (picture of the mesh with the state of every link, findings, tables), for a phone or an archive.
+
+Needs: ssh to every host; one that does not answer is named.
+May destroy: nothing. Way back: none needed.
 """
 
 from __future__ import annotations

@@ -7,6 +7,9 @@ the host's known_hosts file (`ssh.known_hosts` in the inventory, mode 0600).
 
 A key that has CHANGED is replaced only when you type the host's name; --yes never does that.
 
+Needs: hosts whose ssh port answers; no login.
+May destroy: nothing on any host; a changed key in known_hosts, once you typed the name.
+Way back: `ssh-keygen -f FILE -R NAME` takes a pinned key out again; the next connection to that host is refused.
 Exit codes here: 0 all keys are pinned; 3 a host cannot be reached, or its changed key was left alone; 4 not confirmed.
 """
 

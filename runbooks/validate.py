@@ -1,7 +1,9 @@
 """Check the inventory, and show what will be built from it.
 
 Prints every mistake at once with its path. Without mistakes: the hosts, and for each pair who sends to which address.
-Needs nothing but the inventory. Opens no connection, changes nothing.
+
+Needs: the inventory, and nothing else. Opens no connection.
+May destroy: nothing. Way back: none needed.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ Needs: an inventory without mistakes. Replicas that can be reached are asked for
 of the disk and the mean rate of writing since boot; --measure also sends data through the mesh, in each direction, and
 loads the line. What is not seen comes from the options, else from the inventory. Advice is a finding (exit code 1).
 May destroy: nothing. --measure starts a receiver that ends by itself within a minute, also when this run is killed.
+Way back: none needed.
 """
 
 from __future__ import annotations

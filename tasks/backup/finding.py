@@ -6,5 +6,5 @@ from dockyard.findings import Cause, Finding
 
 
 def finding(host: str, fault: str, evidence: str, advice: str) -> Finding:
-    """A finding about backups, the last in the order of causes."""
+    """A finding about backups: after the application, before monitoring."""
     return Finding(cause=Cause.BACKUP, host=host, fault=fault, evidence=evidence, advice=advice)

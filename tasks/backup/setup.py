@@ -1,6 +1,7 @@
 """From two replicas that know nothing of backups to a repository and a timer on both.
 
-In this order: `plan_password`, `plan_share_password`, `plan_keys`, `plan_files`, `plan_repository`, `plan_timers`.
+In this order: `plan_password`, `check_rest_password`, `plan_share_password`, `plan_keys`, `plan_files`,
+`plan_repository`, `plan_note`, `plan_timers`.
 """
 
 from __future__ import annotations

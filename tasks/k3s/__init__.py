@@ -1,8 +1,8 @@
 """K3s: one control plane, workers that join through the mesh, volumes that stay where the data are. See docs/k3s.md.
 
 `K3S` is what a node knows by itself, `NODES` and `OBJECTS` ask the API on the control plane, `STRANGER` looks at hosts
-that must never be a node. Plans in order: `plan_binary`, `plan_files`, `plan_server`, `plan_token`, `plan_workers`,
-`plan_marks`, `plan_volumes`, `plan_apply`; `upkeep` has what comes later.
+that must never be a node. Plans in order: `plan_binary`, `plan_files`, `plan_server`, `plan_forget`, `plan_token`,
+`plan_workers`, `plan_marks`, `plan_volumes`, `plan_apply`; `upkeep` has what comes later.
 """
 
 from tasks.k3s.api import NODES, OBJECTS, Api, Objects

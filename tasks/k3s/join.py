@@ -1,6 +1,6 @@
 """From installed hosts to a cluster: the control plane, the token's way to the workers, the workers, their marks.
 
-In this order: `plan_server`, `check_api`, `plan_token`, `plan_workers`, `check_joined`, `plan_marks`.
+In this order: `plan_server`, `check_api`, `plan_forget`, `plan_token`, `plan_workers`, `check_joined`, `plan_marks`.
 """
 
 from __future__ import annotations
