@@ -10,10 +10,10 @@ from pathlib import Path
 from nornir.core import Nornir
 from nornir.core.configuration import Config
 from nornir.core.state import GlobalState
-from nornir.init_nornir import load_runner
+from nornir.init_nornir import load_inventory, load_runner
 
 from dockyard.remote import close_all
-from dockyard.topology import FolderInventory, Topology, folder_of, read_topology
+from dockyard.topology import Topology, folder_of, read_topology
 
 CONFIG = Path(__file__).parent.parent / "config.yaml"
 
@@ -33,8 +33,8 @@ def load(inventory: str | None = None) -> tuple[Nornir, Topology]:
     """
     config = Config.from_file(str(CONFIG))
     config.logging.configure()
-    folder = FolderInventory(str(folder_of(inventory)))
-    nornir = Nornir(inventory=folder.load(), runner=load_runner(config), config=config, data=GlobalState())
+    config.inventory.options["folder"] = str(folder_of(inventory))
+    nornir = Nornir(inventory=load_inventory(config), runner=load_runner(config), config=config, data=GlobalState())
     topology = read_topology(nornir.inventory)
     nornir.inventory.defaults.data["topology"] = topology
     return nornir, topology
