@@ -144,10 +144,40 @@ def ask_at_terminal(question: str) -> str:
         return ""
 
 
+def add_change_options(made: argparse.ArgumentParser) -> None:
+    """The options of every runbook that changes the cluster, for `options_of`."""
+    made.add_argument("--dry-run", action="store_true", help="show what would be done, change nothing")
+    made.add_argument("--yes", action="store_true", help="do not ask before changes; a phrase is asked for anyway")
+
+
+def options_of(
+    arguments: argparse.Namespace,
+    *,
+    limit: frozenset[str] | None = None,
+    destroy: frozenset[str] = frozenset(),
+    gone: frozenset[str] = frozenset(),
+) -> Options:
+    """What `add_change_options` took from the command line, and what the runbook itself knows."""
+    return Options(dry_run=arguments.dry_run, yes=arguments.yes, limit=limit, destroy=destroy, gone=gone)
+
+
+def carry_out(
+    arguments: argparse.Namespace,
+    steps_of: Callable[[Topology], Sequence[Step]],
+    options: Callable[[Topology], Options] | None = None,
+) -> int:
+    """`walk` the steps for a runbook that has nothing to say afterwards, `guarded`; returns the exit code."""
+
+    def body(report: Report) -> int:
+        walk(arguments.inventory, options or (lambda _: options_of(arguments)), steps_of, report)
+        return 0
+
+    return guarded(arguments, body)
+
+
 def add_step_options(made: argparse.ArgumentParser) -> None:
     """The options of a runbook made of steps, for `run_steps`."""
-    made.add_argument("--dry-run", action="store_true", help="show what would be done, change nothing")
-    made.add_argument("--yes", action="store_true", help="do not ask before changes")
+    add_change_options(made)
     made.add_argument("--limit", metavar="HOST[,HOST]", help="change only these hosts")
     made.add_argument("--only", metavar="STEP", action="append", help="only this step (number or part of its title)")
     made.add_argument("--from", metavar="STEP", dest="start", help="begin at this step (number or part of its title)")
@@ -173,7 +203,7 @@ def run_steps(arguments: argparse.Namespace, steps: Sequence[Step], report: Repo
 
 def walk(
     inventory: str | None,
-    options_of: Callable[[Topology], Options],
+    options: Callable[[Topology], Options],
     steps_of: Callable[[Topology], Sequence[Step]],
     report: Report,
 ) -> Observed:
@@ -186,15 +216,15 @@ def walk(
     """
     with ExitStack() as stack:
         nornir, topology = stack.enter_context(open_cluster(inventory))
-        options, steps = options_of(topology), steps_of(topology)
-        if report.json_mode and not (options.yes or options.dry_run):
+        chosen, steps = options(topology), steps_of(topology)
+        if report.json_mode and not (chosen.yes or chosen.dry_run):
             raise UsageError("--json shows nothing to confirm", advice="Give --yes or --dry-run with it.")
         make_ready(nornir, topology)
         journal = stack.enter_context(Journal(report.runbook))
         hold = _never
-        if not options.dry_run:
+        if not chosen.dry_run:
             hold = stack.enter_context(Lease(nornir, topology.cluster.arbitrator, report.runbook)).hold
-        engine = Engine(nornir, topology, options, report, journal, hold, ask_at_terminal)
+        engine = Engine(nornir, topology, chosen, report, journal, hold, ask_at_terminal)
         engine.run(steps)
         journal.write("end", exit_code=0)
     return engine.seen
@@ -212,7 +242,7 @@ def _options(arguments: argparse.Namespace, topology: Topology) -> Options:
             f"--limit: no such host: {', '.join(map(repr, unknown))}",
             advice=f"The hosts are: {', '.join(topology.hosts)}",
         )
-    return Options(dry_run=arguments.dry_run, yes=arguments.yes, limit=limit, destroy=frozenset(arguments.destroy))
+    return options_of(arguments, limit=limit, destroy=frozenset(arguments.destroy))
 
 
 def select(steps: Sequence[Step], only: Sequence[str], start: str | None) -> list[Step]:

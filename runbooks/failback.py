@@ -21,10 +21,9 @@ import argparse
 import sys
 from functools import partial
 
-from dockyard.cli import guarded, parser, walk
+from dockyard.cli import add_change_options, carry_out, parser
 from dockyard.observe import Domains
-from dockyard.report import Report
-from dockyard.runbook import Converge, Gate, Options, Show, Step, Wait
+from dockyard.runbook import Converge, Gate, Show, Step, Wait
 from dockyard.topology import Role, Topology
 from runbooks.failover import planned
 from tasks import drbd
@@ -38,20 +37,14 @@ def main() -> int:
     options = parser(__doc__)
     options.add_argument("--to", metavar="HOST", help="who gets the storage (the host with the role drbd-primary)")
     options.add_argument("--stay", action="store_true", help="only bring it back as the other replica")
-    options.add_argument("--dry-run", action="store_true", help="show what would be done first, change nothing")
-    options.add_argument("--yes", action="store_true", help="do not ask before changes")
+    add_change_options(options)
     arguments = options.parse_args()
-    return guarded(arguments, lambda report: _back(arguments, report))
+    return carry_out(arguments, partial(_steps, arguments))
 
 
-def _back(arguments: argparse.Namespace, report: Report) -> int:
-    def steps_of(topology: Topology) -> list[Step]:
-        home = arguments.to or topology.with_role(Role.DRBD_PRIMARY)[0].name
-        return failback(drbd.replica_called(topology, home), stay=arguments.stay)
-
-    options = Options(dry_run=arguments.dry_run, yes=arguments.yes)
-    walk(arguments.inventory, lambda _: options, steps_of, report)
-    return 0
+def _steps(arguments: argparse.Namespace, topology: Topology) -> list[Step]:
+    home = arguments.to or topology.with_role(Role.DRBD_PRIMARY)[0].name
+    return failback(drbd.replica_called(topology, home), stay=arguments.stay)
 
 
 def failback(to: str, *, stay: bool) -> list[Step]:

@@ -20,10 +20,9 @@ import argparse
 import sys
 from functools import partial
 
-from dockyard.cli import guarded, parser, walk
+from dockyard.cli import add_change_options, carry_out, options_of, parser
 from dockyard.evidence import EVIDENCE
 from dockyard.observe import Domains, Observed
-from dockyard.report import Report
 from dockyard.runbook import Confirm, Converge, Gate, Options, Step, Wait
 from dockyard.topology import Topology
 from tasks import drbd, machine
@@ -42,20 +41,19 @@ def main() -> int:
     options = parser(__doc__)
     options.add_argument("--to", metavar="HOST", required=True, help="the replica that is to become the writer")
     options.add_argument("--disaster", action="store_true", help="the present writer is gone and cannot be asked")
-    options.add_argument("--dry-run", action="store_true", help="show what would be done first, change nothing")
-    options.add_argument("--yes", action="store_true", help="do not ask before changes")
+    add_change_options(options)
     arguments = options.parse_args()
-    return guarded(arguments, lambda report: _switch(arguments, report))
+    return carry_out(arguments, partial(_steps, arguments), partial(_options, arguments))
 
 
-def _switch(arguments: argparse.Namespace, report: Report) -> int:
-    def options_of(topology: Topology) -> Options:
-        gone = {drbd.other_of(topology, drbd.replica_called(topology, arguments.to))} if arguments.disaster else set()
-        return Options(dry_run=arguments.dry_run, yes=arguments.yes, gone=frozenset(gone))
+def _options(arguments: argparse.Namespace, topology: Topology) -> Options:
+    gone = {drbd.other_of(topology, drbd.replica_called(topology, arguments.to))} if arguments.disaster else set()
+    return options_of(arguments, gone=frozenset(gone))
 
-    plan = disaster if arguments.disaster else planned
-    walk(arguments.inventory, options_of, lambda topology: plan(drbd.replica_called(topology, arguments.to)), report)
-    return 0
+
+def _steps(arguments: argparse.Namespace, topology: Topology) -> list[Step]:
+    to = drbd.replica_called(topology, arguments.to)
+    return disaster(to) if arguments.disaster else planned(to)
 
 
 def planned(to: str) -> list[Step]:

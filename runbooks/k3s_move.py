@@ -18,11 +18,11 @@ import sys
 from collections.abc import Mapping
 from functools import partial
 
-from dockyard.cli import guarded, parser, walk
+from dockyard.cli import add_change_options, guarded, options_of, parser, walk
 from dockyard.errors import UsageError
 from dockyard.observe import Domains
 from dockyard.report import Report
-from dockyard.runbook import Confirm, Converge, Gate, Options, Step, Wait
+from dockyard.runbook import Confirm, Converge, Gate, Step, Wait
 from dockyard.topology import Role, Topology
 from runbooks.k3s_upgrade import ALL, ON, require_k3s
 from runbooks.phase1_baseline import OPENCLOUD
@@ -37,8 +37,7 @@ def main() -> int:
     """Read the command line, move, and return the exit code."""
     options = parser(__doc__)
     options.add_argument("--to", metavar="HOST", required=True, help="the worker on which the volumes are now")
-    options.add_argument("--dry-run", action="store_true", help="show what would be done first, change nothing")
-    options.add_argument("--yes", action="store_true", help="do not ask before changes; the phrase is asked for anyway")
+    add_change_options(options)
     arguments = options.parse_args()
     return guarded(arguments, lambda report: _move(arguments, report))
 
@@ -53,8 +52,7 @@ def _move(arguments: argparse.Namespace, report: Report) -> int:
             )
         return steps(arguments.to)
 
-    options = Options(dry_run=arguments.dry_run, yes=arguments.yes)
-    walk(arguments.inventory, lambda _: options, steps_of, report)
+    walk(arguments.inventory, lambda _: options_of(arguments), steps_of, report)
     return 0
 
 

@@ -17,9 +17,8 @@ import argparse
 import sys
 from functools import partial
 
-from dockyard.cli import guarded, parser, walk
-from dockyard.report import Report
-from dockyard.runbook import Converge, Gate, Options, Step
+from dockyard.cli import add_change_options, carry_out, parser
+from dockyard.runbook import Converge, Gate, Step
 from dockyard.topology import Role, Topology
 from runbooks.k3s_upgrade import ALL, ON, require_k3s
 from tasks import k3s
@@ -32,20 +31,14 @@ def main() -> int:
     which = options.add_mutually_exclusive_group(required=True)
     which.add_argument("--remove", metavar="NODE", help="drain it, forget it, stop K3s there")
     which.add_argument("--replace", metavar="NODE", help="forget it: its machine is gone or new")
-    options.add_argument("--dry-run", action="store_true", help="show what would be done first, change nothing")
-    options.add_argument("--yes", action="store_true", help="do not ask before changes")
+    add_change_options(options)
     arguments = options.parse_args()
-    return guarded(arguments, lambda report: _run(arguments, report))
+    return carry_out(arguments, partial(_steps, arguments))
 
 
-def _run(arguments: argparse.Namespace, report: Report) -> int:
-    def steps_of(topology: Topology) -> list[Step]:
-        require_k3s(topology)
-        return removing(topology, arguments.remove) if arguments.remove else replacing(arguments.replace)
-
-    options = Options(dry_run=arguments.dry_run, yes=arguments.yes)
-    walk(arguments.inventory, lambda _: options, steps_of, report)
-    return 0
+def _steps(arguments: argparse.Namespace, topology: Topology) -> list[Step]:
+    require_k3s(topology)
+    return removing(topology, arguments.remove) if arguments.remove else replacing(arguments.replace)
 
 
 def removing(topology: Topology, node: str) -> list[Step]:

@@ -9,14 +9,12 @@ only if it was not cut off. Every whole run makes a new token: a second run does
 
 from __future__ import annotations
 
-import argparse
 import sys
 from functools import partial
 
-from dockyard.cli import guarded, parser, walk
+from dockyard.cli import add_change_options, carry_out, parser
 from dockyard.evidence import this_run
-from dockyard.report import Report
-from dockyard.runbook import Converge, Gate, Options, Step, Wait
+from dockyard.runbook import Converge, Gate, Step, Wait
 from dockyard.topology import Role, Topology
 from runbooks.k3s_upgrade import ON, SEES, keep, require_k3s
 from tasks import k3s
@@ -26,20 +24,15 @@ from tasks.k3s import upkeep
 def main() -> int:
     """Read the command line, rotate, and return the exit code."""
     options = parser(__doc__)
-    options.add_argument("--dry-run", action="store_true", help="show what would be done first, change nothing")
-    options.add_argument("--yes", action="store_true", help="do not ask before changes")
+    add_change_options(options)
     arguments = options.parse_args()
-    return guarded(arguments, lambda report: _rotate(arguments, report))
+    return carry_out(arguments, steps_of)
 
 
-def _rotate(arguments: argparse.Namespace, report: Report) -> int:
-    def steps_of(topology: Topology) -> list[Step]:
-        require_k3s(topology)
-        return steps(this_run())
-
-    options = Options(dry_run=arguments.dry_run, yes=arguments.yes)
-    walk(arguments.inventory, lambda _: options, steps_of, report)
-    return 0
+def steps_of(topology: Topology) -> list[Step]:
+    """The steps for this cluster; raises UsageError when it has no K3s."""
+    require_k3s(topology)
+    return steps(this_run())
 
 
 def steps(run: str) -> list[Step]:

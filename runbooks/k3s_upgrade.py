@@ -14,18 +14,16 @@ Cut off in the middle: run it again. A node that is still drained is opened then
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from functools import partial
 
 from dockyard.change import Plan
-from dockyard.cli import guarded, parser, walk
+from dockyard.cli import add_change_options, carry_out, parser
 from dockyard.errors import UsageError
 from dockyard.evidence import this_run
 from dockyard.observe import Domains, Observed
-from dockyard.report import Report
-from dockyard.runbook import Converge, Gate, Options, Planner, Step, Wait
+from dockyard.runbook import Converge, Gate, Planner, Step, Wait
 from dockyard.topology import Role, Topology
 from tasks import k3s
 from tasks.k3s import copies, upkeep
@@ -38,16 +36,9 @@ ALL: Domains = [*SEES, k3s.OBJECTS]
 def main() -> int:
     """Read the command line, upgrade, and return the exit code."""
     options = parser(__doc__)
-    options.add_argument("--dry-run", action="store_true", help="show what would be done first, change nothing")
-    options.add_argument("--yes", action="store_true", help="do not ask before changes")
+    add_change_options(options)
     arguments = options.parse_args()
-    return guarded(arguments, lambda report: _upgrade(arguments, report))
-
-
-def _upgrade(arguments: argparse.Namespace, report: Report) -> int:
-    options = Options(dry_run=arguments.dry_run, yes=arguments.yes)
-    walk(arguments.inventory, lambda _: options, steps_of, report)
-    return 0
+    return carry_out(arguments, steps_of)
 
 
 def steps_of(topology: Topology) -> list[Step]:

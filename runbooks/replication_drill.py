@@ -18,12 +18,11 @@ import argparse
 import sys
 from functools import partial
 
-from dockyard.cli import guarded, number, parser, walk
+from dockyard.cli import add_change_options, carry_out, number, parser
 from dockyard.errors import UsageError
 from dockyard.evidence import EVIDENCE, this_run
 from dockyard.observe import Domains
-from dockyard.report import Report
-from dockyard.runbook import Converge, Gate, Options, Show, Step, Wait
+from dockyard.runbook import Converge, Gate, Show, Step, Wait
 from dockyard.topology import Role, Topology
 from tasks import drbd
 from tasks.drbd import drill
@@ -44,17 +43,9 @@ def main() -> int:
     options.add_argument("--size", type=size_argument, help="the most that is written, such as 500M (rate x time)")
     options.add_argument("--no-verify", action="store_true", help="do not compare all blocks, which may take days")
     options.add_argument("--clear", action="store_true", help="only remove what a drill left that was cut off")
-    options.add_argument("--dry-run", action="store_true", help="show what would be done, change nothing")
-    options.add_argument("--yes", action="store_true", help="do not ask before changes")
+    add_change_options(options)
     arguments = options.parse_args()
-    return guarded(arguments, lambda report: _drill(arguments, report))
-
-
-def _drill(arguments: argparse.Namespace, report: Report) -> int:
-    options = Options(dry_run=arguments.dry_run, yes=arguments.yes)
-    steps = clearing if arguments.clear else lambda topology: drilling(asked(arguments, topology))
-    walk(arguments.inventory, lambda _: options, steps, report)
-    return 0
+    return carry_out(arguments, clearing if arguments.clear else lambda topology: drilling(asked(arguments, topology)))
 
 
 def asked(arguments: argparse.Namespace, topology: Topology) -> drill.Drill:

@@ -16,7 +16,7 @@ import argparse
 import sys
 from functools import partial
 
-from dockyard.cli import guarded, parser, walk
+from dockyard.cli import add_change_options, guarded, options_of, parser, walk
 from dockyard.errors import UsageError
 from dockyard.evidence import EVIDENCE, this_run, whoever
 from dockyard.observe import Domains, Observed
@@ -43,10 +43,7 @@ def main() -> int:
     options.add_argument(
         "--scratch", metavar="FOLDER", default=SCRATCH, help=f"where on the host to restore (default: {SCRATCH})"
     )
-    options.add_argument(
-        "--dry-run", action="store_true", help="show what would be restored, and whether there is room"
-    )
-    options.add_argument("--yes", action="store_true", help="do not ask before changes")
+    add_change_options(options)
     arguments = options.parse_args()
     return guarded(arguments, lambda report: _drill(arguments, report))
 
@@ -57,14 +54,14 @@ def _drill(arguments: argparse.Namespace, report: Report) -> int:
     except ValueError as error:
         raise UsageError(f"--scratch: {error}") from None
 
-    def options_of(topology: Topology) -> Options:
+    def options(topology: Topology) -> Options:
         on = arguments.on and drbd.replica_called(topology, arguments.on)
         gone = frozenset({drbd.other_of(topology, on)}) if on else frozenset()
-        return Options(dry_run=arguments.dry_run, yes=arguments.yes, gone=gone)
+        return options_of(arguments, gone=gone)
 
     run = this_run()
     steps = steps_of(arguments.on, arguments.snapshot, arguments.scratch, run)
-    seen = walk(arguments.inventory, options_of, lambda _: steps, report)
+    seen = walk(arguments.inventory, options, lambda _: steps, report)
     if not arguments.dry_run:
         report.note(drill.verdict(seen, on=arguments.on, run=run))
     return 0

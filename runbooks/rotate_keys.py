@@ -13,16 +13,13 @@ Every run makes new keys: a second run does not find "nothing to do".
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from functools import partial
 
-from dockyard.cli import guarded, parser, walk
+from dockyard.cli import add_change_options, carry_out, parser
 from dockyard.observe import Domains
-from dockyard.report import Report
-from dockyard.runbook import Converge, Gate, Options, Step, Wait
-from dockyard.topology import Topology
+from dockyard.runbook import Converge, Gate, Step, Wait
 from tasks import wireguard
 
 SEES = [wireguard.WIREGUARD]
@@ -35,19 +32,11 @@ def main() -> int:
     options.add_argument(
         "hosts", metavar="HOST", nargs="*", help="hosts that get a new key, in this order (default: all)"
     )
-    options.add_argument("--dry-run", action="store_true", help="show what would be done first, change nothing")
-    options.add_argument("--yes", action="store_true", help="do not ask before changes")
+    add_change_options(options)
     arguments = options.parse_args()
-    return guarded(arguments, lambda report: _rotate(arguments, report))
-
-
-def _rotate(arguments: argparse.Namespace, report: Report) -> int:
-    def steps_of(topology: Topology) -> list[Step]:
-        return steps([topology.host(name).name for name in arguments.hosts or topology.hosts])
-
-    options = Options(dry_run=arguments.dry_run, yes=arguments.yes)
-    walk(arguments.inventory, lambda _: options, steps_of, report)
-    return 0
+    return carry_out(
+        arguments, lambda topology: steps([topology.host(name).name for name in arguments.hosts or topology.hosts])
+    )
 
 
 def steps(hosts: Sequence[str]) -> list[Step]:

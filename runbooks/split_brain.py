@@ -20,7 +20,7 @@ import argparse
 import sys
 from functools import partial
 
-from dockyard.cli import guarded, make_ready, parser, walk
+from dockyard.cli import add_change_options, carry_out, guarded, make_ready, options_of, parser
 from dockyard.cluster import open_cluster
 from dockyard.errors import UsageError
 from dockyard.findings import by_cause
@@ -43,12 +43,11 @@ def main() -> int:
     kept = "what is kept of it: the files that changed (default), an image of its disk, or nothing"
     options.add_argument("--keep", choices=[keep.value for keep in split.Keep], default="files", help=kept)
     options.add_argument("--into", metavar="FOLDER", default=view.KEPT, help="where, on the victim (%(default)s)")
-    options.add_argument("--dry-run", action="store_true", help="show what would be done, change nothing")
-    options.add_argument("--yes", action="store_true", help="do not ask before changes; the phrase is asked for anyway")
+    add_change_options(options)
     arguments = options.parse_args()
-    return guarded(
-        arguments, lambda report: _resolve(arguments, report) if arguments.victim else _show(arguments, report)
-    )
+    if arguments.victim:
+        return carry_out(arguments, partial(_steps, arguments), partial(_options, arguments))
+    return guarded(arguments, lambda report: _show(arguments, report))
 
 
 def _show(arguments: argparse.Namespace, report: Report) -> int:
@@ -67,13 +66,12 @@ def _show(arguments: argparse.Namespace, report: Report) -> int:
     return 3 if any(finding.unseen for finding in findings) else 1 if findings else 0
 
 
-def _resolve(arguments: argparse.Namespace, report: Report) -> int:
-    def options_of(topology: Topology) -> Options:
-        named = split.named(_choice(arguments, topology), topology)
-        return Options(dry_run=arguments.dry_run, yes=arguments.yes, destroy=named)
+def _options(arguments: argparse.Namespace, topology: Topology) -> Options:
+    return options_of(arguments, destroy=split.named(_choice(arguments, topology), topology))
 
-    walk(arguments.inventory, options_of, lambda topology: resolve(_choice(arguments, topology)), report)
-    return 0
+
+def _steps(arguments: argparse.Namespace, topology: Topology) -> list[Step]:
+    return resolve(_choice(arguments, topology))
 
 
 def _choice(arguments: argparse.Namespace, topology: Topology) -> split.Choice:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import argparse
 import ast
 from pathlib import Path
 
 import pytest
 
-from dockyard.cli import select, walk
+from dockyard import cli
+from dockyard.cli import add_change_options, carry_out, options_of, parser, select, walk
 from dockyard.errors import UsageError
 from dockyard.report import Report
 from dockyard.runbook import Gate, Options
@@ -45,6 +47,39 @@ def test_selections_that_leave_nothing_are_refused() -> None:
 def test_json_without_an_answer_is_refused_before_anything_is_opened() -> None:
     with pytest.raises(UsageError, match="--json shows nothing to confirm"):
         walk("lab", lambda _: Options(), lambda _: STEPS, Report("failover", json_mode=True))
+
+
+def told(*words: str) -> argparse.Namespace:
+    options = parser("A runbook.")
+    add_change_options(options)
+    return options.parse_args(["--inventory", "lab", *words])
+
+
+def test_options_are_what_the_command_line_says_and_what_the_runbook_knows() -> None:
+    gone = frozenset({"dock-prod"})
+    assert options_of(told("--yes"), gone=gone) == Options(yes=True, gone=gone)
+    assert options_of(told("--dry-run")) == Options(dry_run=True)
+
+
+def test_steps_are_carried_out_with_those_options_and_end_with_an_exit_code(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert carry_out(told("--json"), lambda _: STEPS) == UsageError.exit_code
+    assert "--json shows nothing to confirm" in capsys.readouterr().out
+    asked: list[Options] = []
+    monkeypatch.setattr(cli, "walk", lambda _where, options, _steps, _report: asked.append(options(None)))
+    assert carry_out(told("--dry-run"), lambda _: STEPS) == 0
+    assert carry_out(told("--dry-run"), lambda _: STEPS, lambda _: Options(yes=True)) == 0
+    assert asked == [Options(dry_run=True), Options(yes=True)]
+
+
+CHANGE = [path for path in sorted((ROOT / "runbooks").glob("*.py")) if path.stem != "document"]
+"""``document.py`` writes files on this machine, and has a dry run of its own kind."""
+
+
+@pytest.mark.parametrize("path", CHANGE, ids=lambda path: path.stem)
+def test_no_runbook_explains_a_dry_run_in_its_own_words(path: Path) -> None:
+    assert '"--dry-run"' not in path.read_text()
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "runbooks").glob("*.py")), ids=lambda path: path.stem)
