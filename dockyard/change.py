@@ -51,6 +51,12 @@ def filled(plan: Plan) -> Plan:
     return {host: changes for host, changes in plan.items() if changes}
 
 
+def joined(*plans: Plan) -> Plan:
+    """The plans one after the other, without the hosts that have nothing to do."""
+    hosts = dict.fromkeys(host for plan in plans for host in plan)
+    return filled({host: [change for plan in plans for change in plan.get(host, ())] for host in hosts})
+
+
 Probes = Callable[[str], Sequence[Command]]
 """From a host's name to the commands that observe it."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from dockyard.change import Change, Plan, Run, Unit, WriteFile, filled, unit, write_file
+from dockyard.change import Change, Plan, Run, Unit, WriteFile, filled, joined, unit, write_file
 from dockyard.errors import StepFailed
 from dockyard.files import FileState
 from dockyard.findings import Finding
@@ -91,7 +91,7 @@ def plan_share_password(topology: Topology, observed: Observed) -> Plan:
         shared.append(
             _share(topology, observed, REST_PASSWORD, places.REST_PASSWORD, lambda state: state.rest_password)
         )
-    return filled({host: [change for plan in shared for change in plan.get(host, ())] for host in replicas(topology)})
+    return joined(*shared)
 
 
 def _share(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dockyard.change import Plan, Run, filled
+from dockyard.change import Plan, Run, joined
 from dockyard.findings import Cause, Finding
 from dockyard.observe import Observed
 from dockyard.topology import Topology
@@ -33,8 +33,8 @@ def plan_retire(topology: Topology, observed: Observed) -> Plan:
     others = {host: state for host, state in states.items() if host != writer and (state.primary or state.mounted)}
     if writer not in states or not states[writer].primary:
         return {}
-    parts = [plan(topology, observed, to=writer) for plan in (plan_stop, plan_demote)]
-    return filled({host: [change for part in parts for change in part.get(host, ())] for host in others})
+    closed = joined(*(plan(topology, observed, to=writer) for plan in (plan_stop, plan_demote)))
+    return {host: changes for host, changes in closed.items() if host in others}
 
 
 def check_one_history(topology: Topology, observed: Observed) -> list[Finding]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from dockyard.change import Plan, Run, filled
+from dockyard.change import Plan, Run, joined
 from dockyard.findings import Cause, Finding
 from dockyard.observe import Domain, Observed
 from dockyard.runbook import Page
@@ -229,9 +229,9 @@ def plan_close(topology: Topology, observed: Observed, *, choice: Choice) -> Pla
     """
     if not is_split(topology, observed, choice.parted):
         return {}
-    parts = [plan(topology, observed, to=choice.survivor) for plan in (plan_stop, plan_demote)]
+    closed = [plan(topology, observed, to=choice.survivor) for plan in (plan_stop, plan_demote)]
     old = [_set_aside(kept_as(topology, observed, choice))] if _is_older(topology, observed, choice) else []
-    return filled({choice.victim: [*(change for part in parts for change in part.get(choice.victim, ())), *old]})
+    return joined(*closed, {choice.victim: old})
 
 
 def _is_older(topology: Topology, observed: Observed, choice: Choice) -> bool:

@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from dockyard.change import Change, Plan, Run, UnitState, filled, unit_probe
+from dockyard.change import Change, Plan, Run, UnitState, filled, joined, unit_probe
 from dockyard.findings import Cause, Finding
 from dockyard.observe import Domain, Observed
 from dockyard.remote import Command, Outputs
@@ -125,8 +125,7 @@ def _nobody_has_it(topology: Topology, observed: Observed) -> Iterator[Finding]:
 
 def plan_let_go(topology: Topology, observed: Observed, *, to: str) -> Plan:
     """Close the storage on the old side: `plan_token`, `plan_stop` and `plan_demote`, in one go."""
-    parts = [plan(topology, observed, to=to) for plan in (plan_token, plan_stop, plan_demote)]
-    return filled({host: [change for part in parts for change in part.get(host, ())] for host in _others(topology, to)})
+    return joined(*(plan(topology, observed, to=to) for plan in (plan_token, plan_stop, plan_demote)))
 
 
 def plan_token(topology: Topology, observed: Observed, *, to: str) -> Plan:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dockyard.change import Change, Plan, Run
+from dockyard.change import Change, Plan, Run, joined
 from dockyard.findings import Cause, Finding
 from dockyard.observe import Observed
 from dockyard.runbook import Page
@@ -99,8 +99,7 @@ def page(topology: Topology, observed: Observed, *, to: str) -> Page | None:
 def plan_end(topology: Topology, observed: Observed, *, to: str) -> Plan:
     """Let pods elsewhere end: their node is drained, so that none comes back there before the label has moved."""
     hosts = sorted({pod.node for pod in left_behind(topology, observed, to=to, ready=True)})
-    plans = [plan_drain(topology, observed, host=host, leaving=True) for host in hosts]
-    return _joined(plans)
+    return joined(*(plan_drain(topology, observed, host=host, leaving=True) for host in hosts))
 
 
 def plan_strike_off(topology: Topology, observed: Observed, *, to: str) -> Plan:
@@ -120,15 +119,7 @@ def plan_hand_over(topology: Topology, observed: Observed, *, to: str) -> Plan:
     nodes = observed.of(NODES, server).nodes.nodes
     closed = [one.name for one in workers(topology) if one.name in nodes and nodes[one.name].unschedulable]
     opened = [Run(title=f"open {host} again", argv=(*KUBECTL, "uncordon", host)) for host in closed if host != to]
-    return _joined([plan_move(topology, observed, to=to), {server: opened}])
-
-
-def _joined(plans: list[Plan]) -> Plan:
-    made: dict[str, list[Change]] = {}
-    for plan in plans:
-        for host, changes in plan.items():
-            made.setdefault(host, []).extend(changes)
-    return {host: changes for host, changes in made.items() if changes}
+    return joined(plan_move(topology, observed, to=to), {server: opened})
 
 
 def check_moved(topology: Topology, observed: Observed, *, to: str) -> list[Finding]:

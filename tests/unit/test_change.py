@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dockyard.change import Run, Unit, UnitState, WriteFile, unit, write_file
+from dockyard.change import Run, Unit, UnitState, WriteFile, joined, unit, write_file
 from dockyard.files import FileState
 from dockyard.remote import Command
 from dockyard.secret import Secret
@@ -34,6 +34,15 @@ def test_a_file_that_is_as_wanted_is_left_alone() -> None:
 def test_any_difference_makes_a_change(wanted: dict[str, object]) -> None:
     change = WriteFile(**{"path": "/etc/hosts", "content": "a\nb\n", "seen": HOSTS, **wanted})  # type: ignore[arg-type]  # options by name
     assert write_file(change) == [change]
+
+
+def test_plans_are_joined_in_order_and_hosts_without_changes_are_left_out() -> None:
+    first, second = Run(title="one", argv=("a",)), Run(title="two", argv=("b",))
+    assert joined({"a": [first], "b": []}, {"c": [], "b": [first], "a": [second]}) == {
+        "a": [first, second],
+        "b": [first],
+    }
+    assert joined() == {}
 
 
 def test_the_diff_is_unified() -> None:
