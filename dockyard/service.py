@@ -27,6 +27,9 @@ pid=${{shown#*MainPID=}}; pid=${{pid%%[!0-9]*}}
 printf 'Mark=%s\\n' "$mark\""""
 
 
+RELOAD: Change = Run(title="let systemd read its units again", argv=("systemctl", "daemon-reload"))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceState:
     """``result`` and ``restarts`` as systemd counts them (``Result``, ``NRestarts``); ``mark`` is "" without a process.
@@ -79,9 +82,8 @@ def mark_of(*texts: str) -> str:
 def plan_service(seen: ServiceState, files: Sequence[WriteFile], mark: str) -> list[Change]:
     """Write ``files``, and let the service run with them, now and at boot."""
     changes = [change for file in files for change in write_file(file)]
-    reload = Run(title="let systemd read its units again", argv=("systemctl", "daemon-reload"))
     wanted = Unit(name=seen.unit.name, seen=seen.unit, enabled=True, active=True, restart=seen.mark != mark)
-    return [*changes, *([reload] if changes or seen.reload_needed else []), *unit(wanted)]
+    return [*changes, *([RELOAD] if changes or seen.reload_needed else []), *unit(wanted)]
 
 
 def _named(name: str) -> str:

@@ -15,6 +15,7 @@ from dockyard.findings import Finding
 from dockyard.observe import Domain, Observed
 from dockyard.remote import Command, Outputs
 from dockyard.secret import Secret
+from dockyard.service import RELOAD
 from dockyard.topology import Host, Topology
 from tasks.backup import places
 from tasks.backup.facts import BACKUP, BackupState, SecretSeen
@@ -159,8 +160,7 @@ def _files(topology: Topology, host: str, state: BackupState, storage: str) -> l
             WriteFile(path=path, content=text, seen=state.files[path], mode=mode, provisional=path in unpinned)
         )
     ]
-    reload = Run(title="let systemd read its units again", argv=("systemctl", "daemon-reload"))
-    return [*changes, reload] if changes else []
+    return [*changes, RELOAD] if changes else []
 
 
 def plan_repository(topology: Topology, observed: Observed) -> Plan:

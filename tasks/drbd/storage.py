@@ -11,6 +11,7 @@ from dockyard.change import Change, Plan, Run, Unit, WriteFile, filled, unit, wr
 from dockyard.errors import StepFailed
 from dockyard.observe import Observed
 from dockyard.rendering import render
+from dockyard.service import RELOAD
 from dockyard.topology import Backing, Host, Replication, Topology
 from tasks.drbd import places, view
 from tasks.drbd.config import is_9, members
@@ -79,8 +80,7 @@ def _units(topology: Topology, state: ReplicaState, host: str, *, quorum: bool) 
         for change in write_file(WriteFile(path=path, content=text, seen=state.files[path], mode=mode))
     ]
     changes += [forget_drop_in(path) for path in state.drop_ins if path not in texts]
-    reload = Run(title="let systemd read its units again", argv=("systemctl", "daemon-reload"))
-    return [*changes, reload] if changes else []
+    return [*changes, RELOAD] if changes else []
 
 
 def forget_drop_in(path: str) -> Change:

@@ -13,13 +13,14 @@ from typing import Annotated
 
 import msgspec
 
-from dockyard.change import Change, Plan, Run, Unit, UnitState, WriteFile, filled, unit, unit_probe, write_file
+from dockyard.change import Change, Plan, Unit, UnitState, WriteFile, filled, unit, unit_probe, write_file
 from dockyard.files import FileState, read_file
 from dockyard.findings import Cause, Finding
 from dockyard.observe import Domain, Observed
 from dockyard.parsing import Printed
 from dockyard.remote import Command, Outputs
 from dockyard.rendering import render
+from dockyard.service import RELOAD
 from dockyard.topology import Host, Topology
 from dockyard.typed_json import typed
 from dockyard.unseen import unseen
@@ -117,7 +118,7 @@ def _setup(topology: Topology, observed: Observed, host: str) -> list[Change]:
         for path, (text, mode) in verify_texts(topology, host, nine=is_9(topology, observed)).items()
         for change in write_file(WriteFile(path=path, content=text, seen=state.files[path], mode=mode))
     ]
-    reload = [Run(title="let systemd read its units again", argv=("systemctl", "daemon-reload"))] if writes else []
+    reload = [RELOAD] if writes else []
     start = Unit(name=places.VERIFY_TIMER, seen=state.timer, enabled=True, active=True)
     return [*writes, *reload, *unit(start)]
 

@@ -8,6 +8,7 @@ from dockyard.change import Change, Plan, Run, Unit, UnitState, WriteFile, fille
 from dockyard.files import FileState
 from dockyard.observe import Observed
 from dockyard.rendering import render
+from dockyard.service import RELOAD
 from dockyard.topology import Host, K3s, Role, Topology
 from tasks.k3s import places
 from tasks.k3s.facts import K3S, NodeHost
@@ -82,8 +83,7 @@ def _files(topology: Topology, host: Host, state: NodeHost) -> list[Change]:
     ]
     if not changes:
         return []
-    reload = Run(title="let systemd read its units again", argv=("systemctl", "daemon-reload"))
-    return [*changes, reload, *([restart(state.unit)] if is_up(state.unit) else [])]
+    return [*changes, RELOAD, *([restart(state.unit)] if is_up(state.unit) else [])]
 
 
 def is_up(seen: UnitState) -> bool:

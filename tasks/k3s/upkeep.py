@@ -10,6 +10,7 @@ from dockyard.errors import StepFailed
 from dockyard.files import FileState
 from dockyard.findings import Cause, Finding
 from dockyard.observe import Observed
+from dockyard.service import RELOAD
 from dockyard.topology import Topology
 from dockyard.unseen import unseen
 from tasks.k3s import places
@@ -240,5 +241,5 @@ def plan_stop(topology: Topology, observed: Observed, *, host: str) -> Plan:
     files: list[Change] = [
         RemoveFile(path=file.path, seen=file) for file in (*token, *(one for one in state.files.values() if one.exists))
     ]
-    reload = [Run(title="let systemd read its units again", argv=("systemctl", "daemon-reload"))] if files else []
+    reload = [RELOAD] if files else []
     return filled({host: [*stopped, *files, *reload]})

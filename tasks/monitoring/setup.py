@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from dockyard.change import Change, Plan, Run, Unit, WriteFile, filled, install, unit
+from dockyard.change import Change, Plan, Unit, WriteFile, filled, install, unit
 from dockyard.findings import Cause, Finding
 from dockyard.observe import Observed
+from dockyard.service import RELOAD
 from dockyard.topology import Topology
 from dockyard.unseen import unseen
 from tasks.monitoring import budget, places
@@ -68,7 +69,7 @@ def _changes(
     config: Mapping[str, Text] | None = None,
 ) -> list[Change]:
     before = _writes(state, drop_ins)
-    reload = [Run(title="let systemd read its units again", argv=("systemctl", "daemon-reload"))] if before else []
+    reload = [RELOAD] if before else []
     missing = sorted({packages[tool] for tool in state.missing if tool in packages})
     after = _writes(state, config or {})
     written = {change.path for change in (*before, *after)}
