@@ -21,6 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from dockyard.caller import this_run  # noqa: E402
 from dockyard.change import Change  # noqa: E402
 from dockyard.cluster import load  # noqa: E402
 from lab import Lab  # noqa: E402
@@ -29,7 +30,7 @@ from lab.paths import LabPaths  # noqa: E402
 from lab.ssh import ssh_arguments  # noqa: E402
 from tasks.drbd import other_of, places  # noqa: E402
 from tasks.drbd.switch import DEMOTE, wait_for_mount, write_token  # noqa: E402
-from tasks.drbd.writer import Record, now, read_record, write_record  # noqa: E402
+from tasks.drbd.writer import Record, read_record, write_record  # noqa: E402
 
 GOAL = 1.3
 """Dockyard's time over that of the shell script, at most."""
@@ -58,7 +59,7 @@ def script(to: str, record: Record, folder: Path) -> str:
     replication = topology.cluster.drbd
     assert replication
     old, judge = other_of(topology, to), topology.cluster.arbitrator
-    new = Record(writer=to, generation=record.generation + 1, since=now())
+    new = Record(writer=to, generation=record.generation + 1, since=this_run())
     name, token = replication.resource, f"{replication.mount}/{places.TOKEN}"
     in_sync = f'drbdadm status {name}; [ "$(drbdadm dstate {name})" = UpToDate/UpToDate ]'
     lines = [

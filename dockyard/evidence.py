@@ -6,10 +6,8 @@ from whatever machine, sees when a drill was last passed, by whom, and with whic
 
 from __future__ import annotations
 
-import getpass
-import socket
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from types import MappingProxyType
 from typing import Annotated
 
@@ -55,16 +53,6 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     def age_days(self, now: datetime) -> float:
         """Days from the beginning of the run to ``now``, by the clocks of two controllers."""
         return (now - self.at).total_seconds() / 86400
-
-
-def this_run() -> str:
-    """The present moment, as the name of a run."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def whoever() -> str:
-    """Who runs this, and where."""
-    return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 def encode(evidence: Evidence) -> str:

@@ -5,15 +5,15 @@ Journals are written to ``$XDG_STATE_HOME/dockyard/journal`` (default ``~/.local
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
-import socket
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from dockyard.caller import whoever
 
 
 def folder() -> Path:
@@ -31,7 +31,7 @@ class Journal:
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         self.path = where / f"{stamp}-{runbook}-{os.getpid()}.jsonl"
         self._file = os.fdopen(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "w", encoding="utf-8")
-        self.write("start", who=f"{getpass.getuser()}@{socket.gethostname()}", command=sys.argv)
+        self.write("start", who=whoever(), command=sys.argv)
 
     def write(self, event: str, **facts: object) -> None:
         """Append one event; values are anything that ``json`` knows, everything else by its ``str()``."""

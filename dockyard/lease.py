@@ -9,7 +9,6 @@ by itself after `TTL_S`; the same machine may take it over at once, because it c
 from __future__ import annotations
 
 import contextlib
-import getpass
 import os
 import shlex
 import socket
@@ -22,6 +21,7 @@ from typing import Self
 from nornir.core import Nornir
 from nornir.core.task import Result, Task
 
+from dockyard.caller import whoever
 from dockyard.clock import elapsed_s
 from dockyard.errors import CommandFailed, DockyardError, LeaseHeld, StepFailed, Unreachable
 from dockyard.remote import Command, run
@@ -133,7 +133,7 @@ class Lease:
         except Unreachable as error:
             error.advice = error.advice or _WITHOUT.format(host=self._arbitrator)
             raise
-        if holder is not None and holder.is_gone(_this_process(), _owner()):
+        if holder is not None and holder.is_gone(_this_process(), whoever()):
             holder = self._take(replaces=holder.run)
         if holder is not None:
             raise LeaseHeld(
@@ -191,7 +191,7 @@ class Lease:
         return script.format(
             path=PATH,
             run=self._run,
-            owner=shlex.quote(_owner()),
+            owner=shlex.quote(whoever()),
             process=shlex.quote(_this_process()),
             purpose=shlex.quote(self._purpose),
             ttl=TTL_S,
@@ -212,10 +212,6 @@ def _ask(task: Task, script: str) -> Result:
     if completed.exit_code not in command.accepts:
         raise CommandFailed(task.host.name, ("lease",), completed.exit_code, completed.stderr)
     return Result(host=task.host, result=completed.stdout if completed.exit_code == _HELD else "")
-
-
-def _owner() -> str:
-    return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 def _is_alive(pid: int, started: str) -> bool:

@@ -22,7 +22,7 @@ import sys
 from functools import partial
 
 from dockyard import cli
-from dockyard.evidence import this_run
+from dockyard.caller import this_run
 from dockyard.observe import Domains
 from dockyard.report import Report
 from dockyard.runbook import Converge, Gate, Step, Wait

@@ -20,6 +20,7 @@ import argparse
 import sys
 from functools import partial
 
+from dockyard.caller import this_run
 from dockyard.cli import add_change_options, carry_out, options_of, parser
 from dockyard.evidence import EVIDENCE
 from dockyard.observe import Domains, Observed
@@ -58,7 +59,7 @@ def _steps(arguments: argparse.Namespace, topology: Topology) -> list[Step]:
 
 def planned(to: str) -> list[Step]:
     """The steps of a switch to ``to`` while both replicas are up. What both sides must say is asked anew: 1 and 3."""
-    since = drbd.now()
+    since = this_run()
     return [
         Gate("Both replicas are up, connected and in sync", partial(drbd.check_ready, to=to), SEES, on=ON),
         CONVERGE("Write a token, stop what uses the storage, unmount, demote", partial(drbd.plan_let_go, to=to)),
@@ -78,7 +79,7 @@ def planned(to: str) -> list[Step]:
 def disaster(to: str) -> list[Step]:
     """The steps that give the storage to ``to`` when the other replica is gone."""
     sees = [*SEES, drbd.WITNESS]
-    since = drbd.now()
+    since = this_run()
     return [
         Gate("The writer is gone, and the copy here is good", partial(drbd.check_gone, to=to), sees, on=ON),
         Confirm("What is known, and what it may cost", partial(drbd.preflight, to=to), sees, on=ON),

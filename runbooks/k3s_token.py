@@ -12,8 +12,8 @@ from __future__ import annotations
 import sys
 from functools import partial
 
+from dockyard.caller import this_run
 from dockyard.cli import add_change_options, carry_out, parser
-from dockyard.evidence import this_run
 from dockyard.runbook import Converge, Gate, Step, Wait
 from dockyard.topology import Role, Topology
 from runbooks.k3s_upgrade import ON, SEES, keep, require_k3s

@@ -18,10 +18,10 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
+from dockyard.caller import this_run
 from dockyard.change import Plan
 from dockyard.cli import add_change_options, carry_out, parser
 from dockyard.errors import UsageError
-from dockyard.evidence import this_run
 from dockyard.observe import Domains, Observed
 from dockyard.runbook import Converge, Gate, Planner, Step, Wait
 from dockyard.topology import Role, Topology

@@ -15,6 +15,7 @@ Cut off in the middle: run it again.
 
 from functools import partial
 
+from dockyard.caller import this_run
 from dockyard.cli import main
 from dockyard.observe import Domains
 from dockyard.runbook import Converge, Gate, Step, Wait
@@ -31,7 +32,7 @@ STEPS: list[Step] = [
     Converge("Make the secret by which the replicas know each other", drbd.plan_secret, SEES, on=ON),
     Converge("Share the secret", drbd.plan_share_secret, [*SEES, drbd.SECRET], on=ON, together=True),
     Converge("Write the resource file", drbd.plan_config, SEES, on=ON, together=True),
-    Converge("Name the first writer", partial(drbd.plan_record, since=drbd.now()), SEES, on=ON),
+    Converge("Name the first writer", partial(drbd.plan_record, since=this_run()), SEES, on=ON),
     Converge("Tell the replicas who may write", drbd.plan_copies, SEES, on=ON, together=True),
     Converge("Write what happens at boot", drbd.plan_units, SEES, on=ON),
     Converge("Make the mount point, closed while nothing is mounted", drbd.plan_mount_point, SEES, on=ON),

@@ -18,9 +18,10 @@ import argparse
 import sys
 from functools import partial
 
+from dockyard.caller import this_run
 from dockyard.cli import add_change_options, carry_out, number, parser
 from dockyard.errors import UsageError
-from dockyard.evidence import EVIDENCE, this_run
+from dockyard.evidence import EVIDENCE
 from dockyard.observe import Domains
 from dockyard.runbook import Converge, Gate, Show, Step, Wait
 from dockyard.topology import Role, Topology

@@ -16,9 +16,10 @@ import argparse
 import sys
 from functools import partial
 
+from dockyard.caller import this_run, whoever
 from dockyard.cli import add_change_options, guarded, options_of, parser, walk
 from dockyard.errors import UsageError
-from dockyard.evidence import EVIDENCE, this_run, whoever
+from dockyard.evidence import EVIDENCE
 from dockyard.observe import Domains, Observed
 from dockyard.report import Report
 from dockyard.runbook import Converge, Gate, Options, Step, Wait

@@ -20,6 +20,7 @@ import argparse
 import sys
 from functools import partial
 
+from dockyard.caller import this_run
 from dockyard.cli import add_change_options, carry_out, guarded, make_ready, options_of, parser
 from dockyard.cluster import open_cluster
 from dockyard.errors import UsageError
@@ -86,7 +87,7 @@ def _choice(arguments: argparse.Namespace, topology: Topology) -> split.Choice:
 
 def resolve(choice: split.Choice) -> list[Step]:
     """The steps that end the history of ``choice.victim``."""
-    victim, to, since = choice.victim, choice.survivor, drbd.now()
+    victim, to, since = choice.victim, choice.survivor, this_run()
     sees = [*SEES, choice.parted]
     looks = [*sees, drbd.CHANGES]
     step = partial(Converge, on=ON)

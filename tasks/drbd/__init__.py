@@ -38,7 +38,7 @@ from tasks.drbd.switched import DISASTER, SWITCHOVER, plan_switched
 from tasks.drbd.tools import TOOLS, plan_tools
 from tasks.drbd.verify import VERIFY, check_verify, plan_verify
 from tasks.drbd.witness import WITNESS
-from tasks.drbd.writer import WRITER, now, plan_copies, plan_record
+from tasks.drbd.writer import WRITER, plan_copies, plan_record
 
 __all__ = [
     "CHANGES",
@@ -66,7 +66,6 @@ __all__ = [
     "check_token",
     "check_verify",
     "in_use",
-    "now",
     "other_of",
     "plan_config",
     "plan_copies",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from dockyard.caller import whoever
 from dockyard.change import Plan
-from dockyard.evidence import EVIDENCE, Evidence, Fact, plan_record, whoever
+from dockyard.evidence import EVIDENCE, Evidence, Fact, plan_record
 from dockyard.observe import Observed
 from dockyard.topology import Topology
 from tasks.drbd.replica import LIVE

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from dockyard.change import Change, Plan, Run
 from dockyard.errors import NotObserved, ParseError
@@ -71,11 +70,6 @@ def _keeps_record(topology: Topology, host: Host) -> bool:
 
 
 WRITER = Domain("writer", probes, read, _keeps_record)
-
-
-def now() -> str:
-    """The controller's clock as a record shows it: for people, no decision hangs on it."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def writer_of(topology: Topology, observed: Observed) -> Record:
