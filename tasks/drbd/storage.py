@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dockyard.change import Change, Plan, Run, Unit, WriteFile, filled, unit, write_file
 from dockyard.errors import StepFailed
+from dockyard.mount_point import closed_mount_point
 from dockyard.observe import Observed
 from dockyard.rendering import render
 from dockyard.service import RELOAD
@@ -59,10 +60,6 @@ disks=$(drbdadm dstate "$1"); rm -f -- "$2"
 case $disks in Inconsistent/*Inconsistent*) ;; *) echo "the disks are $disks now" >&2; exit 75 ;; esac
 name=$1; shift 2
 """
-
-_MAKE_MOUNT = """\
-[ ! -d "$1" ] || [ -z "$(ls -A -- "$1")" ] || { echo "$1 is not empty: a mount would hide its files" >&2; exit 75; }
-install -d -m 0755 -- "$1" && chattr +i -- "$1\""""
 
 
 def plan_units(topology: Topology, observed: Observed) -> Plan:
@@ -132,8 +129,11 @@ def unit_texts(topology: Topology, *, quorum: bool, backing: Backing | None) -> 
 def plan_mount_point(topology: Topology, observed: Observed) -> Plan:
     """An empty mount point into which nobody can write: files must not land under the place where the data belongs."""
     mount = replication_of(topology).mount
-    change = Run(title=f"make {mount}, immutable while empty", argv=("sh", "-c", _MAKE_MOUNT, "make", mount))
-    return {host: [change] for host, state in _replicas(topology, observed).items() if not state.mount_point_ready}
+    return {
+        host: [closed_mount_point(mount)]
+        for host, state in _replicas(topology, observed).items()
+        if not state.mount_point_ready
+    }
 
 
 def plan_proof(topology: Topology, observed: Observed) -> Plan:

@@ -13,6 +13,7 @@ from typing import Any
 
 from dockyard.change import Change, Plan, Run, filled
 from dockyard.errors import StepFailed
+from dockyard.mount_point import closed_mount_point
 from dockyard.observe import Observed
 from dockyard.rendering import render
 from dockyard.topology import Topology
@@ -21,10 +22,6 @@ from tasks.k3s.api import NODES, OBJECTS
 from tasks.k3s.config import server_of, settings
 from tasks.k3s.facts import K3S, NodeHost
 from tasks.k3s.join import carrier
-
-_CLOSE = """\
-[ ! -d "$1" ] || [ -z "$(ls -A -- "$1")" ] || { echo "$1 is not empty: a mount would hide its files" >&2; exit 75; }
-install -d -m 0755 -- "$1" && chattr +i -- "$1\""""
 
 _MAKE = """\
 set -eu; root=$1 path=$2 name=$3 mounted=$4 marker=$5
@@ -103,7 +100,7 @@ def _on_carrier(topology: Topology, observed: Observed, home: str) -> list[Chang
             advice=_lost_advice(home, root.path, state),
         )
     if missing and root.mounted and not state.mounted:
-        return [_close(root.path)] if not state.closed else _refuse_unmounted(home, root.path)
+        return [closed_mount_point(root.path)] if not state.closed else _refuse_unmounted(home, root.path)
     return [_make(topology, name, one) for name, one in missing.items()]
 
 
@@ -124,10 +121,6 @@ def _lost_advice(home: str, root: str, state: NodeHost) -> str:
         f"Nothing is made in its place. On {home} {there} mounted at {root}: findmnt {root}; ls -A {root}. "
         "Are the data on another host? python runbooks/k3s_move.py --to HOST"
     )
-
-
-def _close(path: str) -> Change:
-    return Run(title=f"make {path}, immutable while nothing is mounted", argv=("sh", "-c", _CLOSE, "close", path))
 
 
 def _make(topology: Topology, name: str, volume: Volume) -> Change:

@@ -7,6 +7,7 @@ import pytest
 
 from dockyard.change import Run, Unit, UnitState, WriteFile, joined, unit, write_file
 from dockyard.files import FileState
+from dockyard.mount_point import closed_mount_point
 from dockyard.remote import Command
 from dockyard.secret import Secret
 
@@ -164,3 +165,10 @@ def test_a_secret_of_the_host_can_be_put_in_before_the_file_is_checked(tmp_path:
     assert ran.returncode == 0, ran.stderr
     assert (tmp_path / "file").read_text() == "password hunter2\n"
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_mount_point_that_holds_files_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "letter").write_text("dear")
+    (command,) = closed_mount_point(str(tmp_path)).commands()
+    ran = executed(command)
+    assert (ran.returncode, ran.stderr) == (75, f"{tmp_path} is not empty: a mount would hide its files\n".encode())

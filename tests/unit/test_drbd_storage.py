@@ -139,7 +139,7 @@ def test_the_mount_point_is_closed_where_it_is_open() -> None:
     states = healthy()
     states[MIRROR] = with_facts(states[MIRROR], immutable=False)
     plan = drbd.plan_mount_point(topology(), observed(states))
-    assert titles(plan) == {MIRROR: ["make /srv/data, immutable while empty"]}
+    assert titles(plan) == {MIRROR: ["make /srv/data, immutable while nothing is mounted"]}
 
 
 def test_a_mount_point_that_is_not_empty_is_left_alone(tmp_path: Path) -> None:
