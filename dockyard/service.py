@@ -27,6 +27,11 @@ pid=${{shown#*MainPID=}}; pid=${{pid%%[!0-9]*}}
 printf 'Mark=%s\\n' "$mark\""""
 
 
+def unit_file(name: str) -> str:
+    """The file of a unit of ours."""
+    return f"/etc/systemd/system/{name}"
+
+
 RELOAD: Change = Run(title="let systemd read its units again", argv=("systemctl", "daemon-reload"))
 
 

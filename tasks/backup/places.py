@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dockyard.service import unit_file
 from dockyard.topology import Backup
 
 FOLDER = "/etc/dockyard/backup"
@@ -33,11 +34,6 @@ CHECK = "dockyard-backup-check.service"
 CHECK_TIMER = "dockyard-backup-check.timer"
 DRILL = "dockyard-restore-drill.service"
 """A transient unit: it exists while a drill runs."""
-
-
-def unit_file(name: str) -> str:
-    """The file of one of our own units."""
-    return f"/etc/systemd/system/{name}"
 
 
 def files(backup: Backup) -> list[str]:

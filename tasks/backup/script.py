@@ -7,6 +7,7 @@ import math
 from dockyard.errors import UsageError
 from dockyard.host_keys import name_in_file
 from dockyard.rendering import render
+from dockyard.service import unit_file
 from dockyard.topology import Backup, DuringBackup, FileSystem, Host, Keep, Replication, Sftp, Topology
 from tasks.backup import places
 
@@ -140,6 +141,6 @@ def _units(topology: Topology, storage: str) -> dict[str, tuple[str, int]]:
             "verb": verb,
             "calendar": calendar,
         }
-        written[places.unit_file(service)] = (render("dockyard-backup.service", **values), 0o644)
-        written[places.unit_file(timer)] = (render("dockyard-backup.timer", **values), 0o644)
+        written[unit_file(service)] = (render("dockyard-backup.service", **values), 0o644)
+        written[unit_file(timer)] = (render("dockyard-backup.timer", **values), 0o644)
     return written

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dockyard.service import unit_file
 from dockyard.topology import Replication
 
 FOLDER = "/etc/drbd.d"
@@ -27,11 +28,6 @@ WRITER = "/var/lib/dockyard/writer"
 def config(replication: Replication) -> str:
     """The resource file of drbdadm(8)."""
     return f"{FOLDER}/{replication.resource}.res"
-
-
-def unit_file(name: str) -> str:
-    """The file of one of our own units."""
-    return f"/etc/systemd/system/{name}"
 
 
 def secret(replication: Replication) -> str:

@@ -12,7 +12,7 @@ from dockyard.errors import StepFailed
 from dockyard.mount_point import closed_mount_point
 from dockyard.observe import Observed
 from dockyard.rendering import render
-from dockyard.service import RELOAD
+from dockyard.service import RELOAD, unit_file
 from dockyard.topology import Backing, Host, Replication, Topology
 from tasks.drbd import places, view
 from tasks.drbd.config import is_9, members
@@ -111,14 +111,14 @@ def unit_texts(topology: Topology, *, quorum: bool, backing: Backing | None) -> 
     }
     up = {
         places.ADJUST: (render("drbd-adjust", **values), 0o755),
-        places.unit_file(places.UP): (render("dockyard-drbd.service", **values), 0o644),
+        unit_file(places.UP): (render("dockyard-drbd.service", **values), 0o644),
     }
     if backing is None:
         return up
     storage = {
         places.GUARD: (render("drbd-storage", **values), 0o755),
         places.CATCH: (view.catch(replication), 0o755),
-        places.unit_file(places.STORAGE): (render("dockyard-storage.service", **values), 0o644),
+        unit_file(places.STORAGE): (render("dockyard-storage.service", **values), 0o644),
     }
     users = {
         places.drop_in(unit): (render("storage-user.conf", unit=unit, **values), 0o644) for unit in replication.units

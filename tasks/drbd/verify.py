@@ -20,7 +20,7 @@ from dockyard.observe import Domain, Observed
 from dockyard.parsing import Printed
 from dockyard.remote import Command, Outputs
 from dockyard.rendering import render
-from dockyard.service import RELOAD
+from dockyard.service import RELOAD, unit_file
 from dockyard.topology import Host, Topology
 from dockyard.typed_json import typed
 from dockyard.unseen import unseen
@@ -66,7 +66,7 @@ class VerifyState:
     @property
     def installed_days(self) -> float:
         """How long the timer has been there."""
-        seen = self.files[places.unit_file(places.VERIFY_TIMER)]
+        seen = self.files[unit_file(places.VERIFY_TIMER)]
         return (self.now - seen.mtime_ns / 1e9) / 86400 if seen.exists else 0.0
 
     @property
@@ -75,7 +75,7 @@ class VerifyState:
         return (self.now - self.result.ended) / 86400 if self.result else None
 
 
-_FILES = (places.VERIFY, places.unit_file(places.VERIFY_SERVICE), places.unit_file(places.VERIFY_TIMER))
+_FILES = (places.VERIFY, unit_file(places.VERIFY_SERVICE), unit_file(places.VERIFY_TIMER))
 
 
 def _probes(_topology: Topology, _host: Host) -> Sequence[Command]:

@@ -9,6 +9,7 @@ from dockyard.errors import DockyardError
 from dockyard.findings import Cause, Finding
 from dockyard.observe import Domain, Observed
 from dockyard.remote import Command, Outputs
+from dockyard.service import unit_file
 from dockyard.topology import Host, Topology
 from dockyard.unseen import unseen
 from tasks.k3s import places
@@ -32,7 +33,7 @@ def _is_stranger(topology: Topology, host: Host) -> bool:
 
 
 def _ask_stranger(_topology: Topology, _host: Host) -> Sequence[Command]:
-    files = " ".join(places.unit_file(name) for name in (places.SERVER, places.AGENT))
+    files = " ".join(unit_file(name) for name in (places.SERVER, places.AGENT))
     script = f'for file in {files} {places.CONFIG}; do [ ! -e "$file" ] || echo "$file"; done'
     return [Command("k3s stranger", ("sh", "-c", script))]
 

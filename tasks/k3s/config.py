@@ -8,7 +8,7 @@ from dockyard.change import Change, Plan, Run, Unit, UnitState, WriteFile, fille
 from dockyard.files import FileState
 from dockyard.observe import Observed
 from dockyard.rendering import render
-from dockyard.service import RELOAD
+from dockyard.service import RELOAD, unit_file
 from dockyard.topology import Host, K3s, Role, Topology
 from tasks.k3s import places
 from tasks.k3s.facts import K3S, NodeHost
@@ -41,7 +41,7 @@ def texts(topology: Topology, host: Host) -> dict[str, Text]:
     return {
         places.CONFIG: (render("k3s-config.yaml", **values), 0o600),
         places.GUARD: (render("k3s.nft", **values), 0o644),
-        places.unit_file(unit_of(host)): (render("k3s.service", **values), 0o644),
+        unit_file(unit_of(host)): (render("k3s.service", **values), 0o644),
     }
 
 

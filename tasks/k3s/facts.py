@@ -13,6 +13,7 @@ from dockyard.files import FileState, read_file
 from dockyard.observe import Domain
 from dockyard.parsing import Printed, Row
 from dockyard.remote import Command, Outputs
+from dockyard.service import unit_file
 from dockyard.topology import Architecture, Host, Role, Topology
 from tasks.k3s import places
 
@@ -103,7 +104,7 @@ def _unit(host: Host) -> str:
 
 
 def _paths(host: Host) -> list[str]:
-    return [places.CONFIG, places.GUARD, places.unit_file(_unit(host))]
+    return [places.CONFIG, places.GUARD, unit_file(_unit(host))]
 
 
 def _probes(topology: Topology, host: Host) -> Sequence[Command]:

@@ -63,8 +63,3 @@ MARKER = ".dockyard-volume"
 def stored(digest: str) -> str:
     """The file of one release. Older ones stay, so that a way back needs no download."""
     return f"/usr/local/lib/dockyard/k3s-{digest[:16]}"
-
-
-def unit_file(name: str) -> str:
-    """The file of a unit."""
-    return f"/etc/systemd/system/{name}"

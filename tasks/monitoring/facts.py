@@ -15,6 +15,7 @@ from dockyard.files import FileState, read_file
 from dockyard.observe import Domain
 from dockyard.parsing import Printed, Row
 from dockyard.remote import Command, Outputs
+from dockyard.service import unit_file
 from dockyard.topology import Host, Monitoring, Role, Topology
 from tasks.monitoring import places
 from tasks.monitoring.texts import secrets_of, server_of, wanted_of
@@ -117,8 +118,8 @@ def files_of(topology: Topology, host: Host) -> list[str]:
     own = [
         places.SCRIPT,
         places.drop_in(places.EXPORTER),
-        places.unit_file(places.METRICS),
-        places.unit_file(places.TIMER),
+        unit_file(places.METRICS),
+        unit_file(places.TIMER),
     ]
     return [*own, *server_files()] if is_server(topology, host) else own
 

@@ -42,11 +42,6 @@ LOKI = "loki.service"
 PORTS = {EXPORTER: 9100, PROMETHEUS: 9090, ALERTMANAGER: 9093, GRAFANA: 3000, LOKI: 3100}
 
 
-def unit_file(name: str) -> str:
-    """The file of one of our own units."""
-    return f"/etc/systemd/system/{name}"
-
-
 def dashboard(name: str) -> str:
     """Where the dashboard ``templates/grafana/<name>.json`` is put."""
     return f"{GRAFANA_FOLDER}/json/{name}.json"

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dockyard.change import Change, Plan, Unit, WriteFile, filled, install, unit
 from dockyard.findings import Cause, Finding
 from dockyard.observe import Observed
-from dockyard.service import RELOAD
+from dockyard.service import RELOAD, unit_file
 from dockyard.topology import Topology
 from dockyard.unseen import unseen
 from tasks.monitoring import budget, places
@@ -24,7 +24,7 @@ _VALIDATE = {
 }
 _READS = {
     places.EXPORTER: (places.drop_in(places.EXPORTER),),
-    places.TIMER: (places.unit_file(places.TIMER),),
+    places.TIMER: (unit_file(places.TIMER),),
     places.PROMETHEUS: (places.drop_in(places.PROMETHEUS), places.RULES, places.CONFIG),
     places.ALERTMANAGER: (places.drop_in(places.ALERTMANAGER), places.ALERTMANAGER_CONFIG),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dockyard.rendering import render
+from dockyard.service import unit_file
 from dockyard.topology import Host, Monitoring, Role, Topology
 from tasks.monitoring import budget, places
 
@@ -45,8 +46,8 @@ def exporter_texts(topology: Topology, host: Host, *, backup_state: str) -> dict
             textfiles=places.TEXTFILES,
             memory=budget.EXPORTER,
         ),
-        places.unit_file(places.METRICS): render("dockyard-metrics.service", interface=interface, script=places.SCRIPT),
-        places.unit_file(places.TIMER): render("dockyard-metrics.timer"),
+        unit_file(places.METRICS): render("dockyard-metrics.service", interface=interface, script=places.SCRIPT),
+        unit_file(places.TIMER): render("dockyard-metrics.timer"),
     }
     script = _script(topology, host, backup_state)
     return {places.SCRIPT: (script, 0o755)} | {path: (text, 0o644) for path, text in units.items()}

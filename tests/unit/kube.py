@@ -9,6 +9,7 @@ from typing import Any
 from dockyard.change import UnitState
 from dockyard.files import FileState
 from dockyard.observe import Observed
+from dockyard.service import unit_file
 from dockyard.topology import Architecture, K3s, OpenCloud, Topology, VolumeRoot
 from runbooks.phase1_baseline import MANIFESTS
 from tasks.k3s import K3S, NODES, OBJECTS, STRANGER, Api, NodeHost, Objects, places
@@ -40,7 +41,7 @@ def unit(name: str, active: str = "active", enabled: str = "enabled") -> UnitSta
 def bare(cluster: Topology, host: str) -> NodeHost:
     """A host on which nothing of K3s is."""
     name = unit_of(cluster.host(host))
-    paths = (places.CONFIG, places.GUARD, places.unit_file(name))
+    paths = (places.CONFIG, places.GUARD, unit_file(name))
     return NodeHost(
         architecture=Architecture.AMD64,
         machine="x86_64",

@@ -15,6 +15,7 @@ from dockyard.errors import NotObserved, StepFailed, Unreachable
 from dockyard.host_keys import HostKey, KnownHosts
 from dockyard.observe import Observed
 from dockyard.secret import Secret
+from dockyard.service import unit_file
 from dockyard.topology import Rest, Topology
 from tasks import backup
 from tasks.backup import nas, places, setup
@@ -122,7 +123,7 @@ def test_a_rest_server_with_a_login_waits_for_its_password() -> None:
 
 def test_files_that_somebody_changed_are_mended() -> None:
     states = healthy(LAB)
-    path = places.unit_file(places.RUN_TIMER)
+    path = unit_file(places.RUN_TIMER)
     spoiled = replace(states[MIRROR].files[path], content="OnCalendar=never\n")
     states[MIRROR] = replace(states[MIRROR], files={**states[MIRROR].files, path: spoiled})
     plan = titles(backup.plan_files(LAB, seen(states), storage=STORAGE))
@@ -283,12 +284,12 @@ def test_nothing_secret_is_in_any_file_that_is_written() -> None:
 def test_the_units_are_stopped_by_whoever_unmounts() -> None:
     written = texts(LAB, LAB.host(PROD), storage=STORAGE)
     for name in (places.RUN, places.CHECK):
-        text, _ = written[places.unit_file(name)]
+        text, _ = written[unit_file(name)]
         assert f"PartOf={STORAGE}\n" in text
         assert f"After=network-online.target {STORAGE}\n" in text
         assert f"ExecStopPost={places.SCRIPT} release " in text
-    timer, _ = written[places.unit_file(places.RUN_TIMER)]
-    check, _ = written[places.unit_file(places.CHECK_TIMER)]
+    timer, _ = written[unit_file(places.RUN_TIMER)]
+    check, _ = written[unit_file(places.CHECK_TIMER)]
     assert "OnCalendar=*-*-* 02:30:00\n" in timer
     assert "OnCalendar=Sun *-*-* 06:30:00\n" in check
     assert isinstance(healthy(LAB)[PROD], BackupState)

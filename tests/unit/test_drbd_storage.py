@@ -14,6 +14,7 @@ import pytest
 
 from dockyard.change import Plan, Run
 from dockyard.errors import NotObserved, StepFailed, Unreachable
+from dockyard.service import unit_file
 from tasks import drbd
 from tasks.drbd import places, storage
 from tasks.drbd.facts import JUST_CREATED
@@ -107,7 +108,7 @@ def test_pristine_hosts_get_their_units_and_the_tie_breaker_nothing_to_promote()
 
 def test_a_boot_is_finished_although_a_replica_that_is_not_the_writer_waits_for_ever() -> None:
     text, _ = storage.unit_texts(topology(), quorum=False, backing=topology().host(PROD).drbd)[
-        places.unit_file(places.STORAGE)
+        unit_file(places.STORAGE)
     ]
     assert "Type=simple" in text.splitlines()
 

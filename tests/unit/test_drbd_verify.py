@@ -14,6 +14,7 @@ from dockyard.change import UnitState, WriteFile
 from dockyard.errors import ParseError, Unreachable
 from dockyard.files import ABSENT, FileState
 from dockyard.observe import Observed
+from dockyard.service import unit_file
 from tasks import drbd
 from tasks.drbd import places, verify
 from tasks.drbd.state import Replication, Role
@@ -23,7 +24,7 @@ from tests.unit.replicas import MIRROR, PAIR, PROD, healthy, observed, pristine,
 CLUSTER = topology()
 NOW = 1_800_000_000
 DAY = 86400
-TIMER = places.unit_file(places.VERIFY_TIMER)
+TIMER = unit_file(places.VERIFY_TIMER)
 
 
 def service_state(name: str) -> UnitState:

@@ -17,6 +17,7 @@ from dockyard.files import FileState
 from dockyard.observe import Observed
 from dockyard.remote import Completed, Outputs
 from dockyard.secret import Secret
+from dockyard.service import unit_file
 from dockyard.topology import Architecture, Topology
 from runbooks.phase1_baseline import MANIFESTS
 from tasks import k3s, opencloud
@@ -171,7 +172,7 @@ def test_everything_is_in_the_mesh() -> None:
 
 
 def test_the_unit_waits_for_the_mesh_and_loads_the_guard() -> None:
-    text = texts(LAB, LAB.host(MIRROR))[places.unit_file(places.AGENT)][0]
+    text = texts(LAB, LAB.host(MIRROR))[unit_file(places.AGENT)][0]
     assert "After=network-online.target wg-quick@wg0.service" in text
     for line in ("Type=notify", "KillMode=process", "Delegate=yes", f"ExecStartPre=nft -f {places.GUARD}"):
         assert f"\n{line}\n" in text

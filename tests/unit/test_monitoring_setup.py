@@ -15,7 +15,7 @@ from dockyard.files import FileState
 from dockyard.findings import Cause
 from dockyard.observe import Observed
 from dockyard.runbook import Gate
-from dockyard.service import ServiceState
+from dockyard.service import ServiceState, unit_file
 from dockyard.topology import Role, Topology
 from runbooks import monitoring as runbook
 from runbooks import phase1_baseline
@@ -58,8 +58,8 @@ def test_from_nothing_our_drop_ins_come_before_the_packages_that_would_listen_ev
     assert plan[EDGE] == [
         f"write {places.SCRIPT}",
         f"write {places.drop_in(places.EXPORTER)}",
-        f"write {places.unit_file(places.METRICS)}",
-        f"write {places.unit_file(places.TIMER)}",
+        f"write {unit_file(places.METRICS)}",
+        f"write {unit_file(places.TIMER)}",
         "let systemd read its units again",
         "install prometheus-node-exporter",
         f"systemctl enable -- {places.EXPORTER}; systemctl restart -- {places.EXPORTER}",
