@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
 from pathlib import Path
@@ -121,6 +121,11 @@ class Printed:
         shown = enumerate(lines[first : line_number + 2], first + 1)
         neighbours = "\n".join(f"{'>' if at == line_number else ' '} {at:4} {text}" for at, text in shown)
         return ParseError(self.tool, line_number, line, neighbours, version=self.version, why=why)
+
+
+def first(rows: Iterable[Row], kind: str) -> str:
+    """The value of the first row of a kind, where each line is ``kind|name|value``; "" when there is none."""
+    return next((row["value"] for row in rows if row["kind"] == kind), "")
 
 
 def _differences(one: object, other: object, path: str = "") -> Iterator[str]:

@@ -26,6 +26,7 @@ from tasks.backup.facts import BACKUP, BackupState
 from tasks.backup.finding import finding
 from tasks.backup.nas import ANY, SNAPSHOTS, TIMEOUT_S
 from tasks.backup.result import ADVICE, LastRun, Reason
+from tasks.backup.run import STARTED
 from tasks.backup.script import replication_of
 from tasks.backup.snapshots import Repository, Snapshot, Snapshots
 from tasks.backup.tools import TOOLS, carries_replica
@@ -40,16 +41,14 @@ _ASK_ROOM = """\
 folder=$1; while [ ! -d "$folder" ]; do folder=$(dirname -- "$folder"); done
 df -B 1 --output=avail,target -- "$folder" | tail -n 1"""
 
-_START = """\
+_START = f"""\
 set -eu; asked=$1 script=$2 unit=$3
 printf '%s\\n' "$4" >"$asked"
 install -d -m 0755 -- "$(dirname -- "$6")"
 systemctl reset-failed -- "$unit" 2>/dev/null || true
 systemd-run --quiet --no-block --collect --unit="$unit" --property=Type=oneshot --property=Nice=10 \\
   --property=TimeoutStopSec=infinity --property=ExecStopPost="$script release drill" -- "$script" drill "$5" "$6"
-n=0; until [ "$(systemctl show --property=ActiveState --value -- "$unit")" != inactive ] || [ $((n += 1)) -gt 20 ]; do
-  sleep 0.1
-done"""
+{STARTED}"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

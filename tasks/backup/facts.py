@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from dockyard.change import UnitState, unit_probe
 from dockyard.files import FileState, read_file
 from dockyard.observe import Domain
-from dockyard.parsing import Printed, Row
+from dockyard.parsing import Printed, Row, first
 from dockyard.remote import Command, Outputs
 from dockyard.topology import Host, Topology
 from tasks.backup import places
@@ -101,16 +101,16 @@ def read_state(text: str) -> BackupState:
     """What the probe printed, without files and units; raises ParseError for anything unknown."""
     printed = Printed(PROBE, text)
     rows = printed.rows("backup_facts")
-    now = _one(rows, "now")
+    now = first(rows, "now")
     if not now.isdecimal():
         raise printed.error(0, "does not begin with the host's clock")
     return BackupState(
         now=int(now),
-        mounted=bool(_one(rows, "mounted")),
+        mounted=bool(first(rows, "mounted")),
         password=_secret(rows, "password"),
         rest_password=_secret(rows, "rest"),
-        public_key=_one(rows, "key"),
-        repository=_one(rows, "repository"),
+        public_key=first(rows, "key"),
+        repository=first(rows, "repository"),
         run=read_run(printed, "last-run", rows),
         good=read_run(printed, "last-good", rows),
         check=read_run(printed, "last-check", rows),
@@ -120,10 +120,6 @@ def read_state(text: str) -> BackupState:
 
 
 BACKUP = Domain("backup", _probes, _read, carries_replica)
-
-
-def _one(rows: Sequence[Row], kind: str) -> str:
-    return next((row["value"] for row in rows if row["kind"] == kind), "")
 
 
 def _secret(rows: Sequence[Row], kind: str) -> SecretSeen | None:

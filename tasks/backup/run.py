@@ -13,14 +13,18 @@ from tasks.backup.facts import BACKUP, BackupState
 from tasks.backup.finding import finding
 from tasks.backup.result import ADVICE
 
-_START = """\
+STARTED = """\
+n=0; until [ "$(systemctl show --property=ActiveState --value -- "$unit")" != inactive ] || [ $((n += 1)) -gt 20 ]; do
+  sleep 0.1
+done"""
+"""A oneshot that was started is not at work at once; what is over by then is waited for in vain, for two seconds."""
+
+_START = f"""\
 set -eu; asked=$1 unit=$2
 printf '%s\\n' "$3" >"$asked"
 systemctl reset-failed -- "$unit" 2>/dev/null || true
 systemctl start --no-block -- "$unit"
-n=0; until [ "$(systemctl show --property=ActiveState --value -- "$unit")" != inactive ] || [ $((n += 1)) -gt 20 ]; do
-  sleep 0.1
-done"""
+{STARTED}"""
 
 
 def check_idle(_topology: Topology, observed: Observed) -> list[Finding]:

@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dockyard.parsing import Printed, Row
+from dockyard.parsing import Printed, Row, first
 from dockyard.remote import Command, Outputs
 from dockyard.topology import Backing, Replication
 from tasks.drbd import places
@@ -185,33 +185,29 @@ def basic_probe(replication: Replication) -> Command:
 def read_basics(outputs: Outputs) -> Basics:
     """What `basic_probe` found; raises CommandFailed or ParseError."""
     rows = Printed(BASIC_PROBE, outputs.text(BASIC_PROBE)).rows("drbd_facts")
-    return Basics(loaded=_one(rows, "loaded"), available=_one(rows, "available"), on_mount=_last(rows, "source"))
+    return Basics(loaded=first(rows, "loaded"), available=first(rows, "available"), on_mount=_last(rows, "source"))
 
 
 def read(outputs: Outputs) -> Facts:
     """What `probe` found; raises CommandFailed or ParseError."""
     rows = Printed(PROBE, outputs.text(PROBE)).rows("drbd_facts")
     return Facts(
-        hostname=_one(rows, "hostname"),
-        loaded=_one(rows, "loaded"),
-        available=_one(rows, "available"),
-        secret=_one(rows, "secret"),
-        inline=_one(rows, "inline"),
+        hostname=first(rows, "hostname"),
+        loaded=first(rows, "loaded"),
+        available=first(rows, "available"),
+        secret=first(rows, "secret"),
+        inline=first(rows, "inline"),
         devices=tuple(_device(rows, row) for row in rows if row["kind"] == "device"),
         mounted_at=tuple(row["name"] for row in rows if row["kind"] == "mount"),
         on_mount=_last(rows, "source"),
-        immutable=bool(_one(rows, "immutable")),
-        proof=_one(rows, "proof"),
-        generation=_one(rows, "generation"),
+        immutable=bool(first(rows, "immutable")),
+        proof=first(rows, "proof"),
+        generation=first(rows, "generation"),
     )
 
 
-def _one(rows: Sequence[Row], kind: str) -> str:
-    return next((row["value"] for row in rows if row["kind"] == kind), "")
-
-
 def _last(rows: Sequence[Row], kind: str) -> str:
-    return _one(rows[::-1], kind)
+    return first(rows[::-1], kind)
 
 
 def _device(rows: Sequence[Row], row: Row) -> Device:

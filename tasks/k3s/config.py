@@ -11,7 +11,7 @@ from dockyard.rendering import render
 from dockyard.service import RELOAD, unit_file
 from dockyard.topology import Host, K3s, Role, Topology
 from tasks.k3s import places
-from tasks.k3s.facts import K3S, NodeHost
+from tasks.k3s.facts import K3S, NodeHost, unit_of
 
 _RESTART = 'unit=$1; shift; systemctl restart --no-block -- "$unit" && rm -f -- "$@"'
 
@@ -28,11 +28,6 @@ def settings(topology: Topology) -> K3s:
 def server_of(topology: Topology) -> Host:
     """The one control plane; the inventory's rules want exactly one."""
     return topology.with_role(Role.K3S_SERVER)[0]
-
-
-def unit_of(host: Host) -> str:
-    """The unit that runs on a node."""
-    return places.SERVER if Role.K3S_SERVER in host.roles else places.AGENT
 
 
 def texts(topology: Topology, host: Host) -> dict[str, Text]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from dockyard.change import UnitState, unit_probe
 from dockyard.files import FileState, read_file
 from dockyard.observe import Domain
-from dockyard.parsing import Printed, Row
+from dockyard.parsing import Printed, Row, first
 from dockyard.remote import Command, Outputs
 from dockyard.service import unit_file
 from dockyard.topology import Architecture, Host, Role, Topology
@@ -99,23 +99,24 @@ def is_node(topology: Topology, host: Host) -> bool:
     return topology.cluster.k3s is not None and not host.roles.isdisjoint({Role.K3S_SERVER, Role.K3S_WORKER})
 
 
-def _unit(host: Host) -> str:
+def unit_of(host: Host) -> str:
+    """The unit that runs on a node."""
     return places.SERVER if Role.K3S_SERVER in host.roles else places.AGENT
 
 
 def _paths(host: Host) -> list[str]:
-    return [places.CONFIG, places.GUARD, unit_file(_unit(host))]
+    return [places.CONFIG, places.GUARD, unit_file(unit_of(host))]
 
 
 def _probes(topology: Topology, host: Host) -> Sequence[Command]:
     assert topology.cluster.k3s, "concerns only nodes"
     script = _ASK.format(root=topology.cluster.k3s.volumes.path)
-    return [Command(PROBE, ("sh", "-c", script)), *map(read_file, _paths(host)), unit_probe(_unit(host))]
+    return [Command(PROBE, ("sh", "-c", script)), *map(read_file, _paths(host)), unit_probe(unit_of(host))]
 
 
 def _read(_topology: Topology, host: Host, outputs: Outputs) -> NodeHost:
     return replace(
-        read_facts(outputs.text(PROBE), UnitState.of(outputs, _unit(host))),
+        read_facts(outputs.text(PROBE), UnitState.of(outputs, unit_of(host))),
         files={path: FileState.of(outputs, path) for path in _paths(host)},
     )
 
@@ -124,7 +125,7 @@ def read_facts(text: str, unit: UnitState) -> NodeHost:
     """What the probe printed; raises ParseError for anything unknown."""
     printed = Printed(PROBE, text)
     rows = printed.rows("k3s_facts")
-    machine = _one(rows, "architecture")
+    machine = first(rows, "architecture")
     if not machine:
         raise printed.error(0, "does not name the architecture")
     return NodeHost(
@@ -132,19 +133,19 @@ def read_facts(text: str, unit: UnitState) -> NodeHost:
         machine=machine,
         unit=unit,
         missing=frozenset(row["name"] for row in rows if row["kind"] == "missing"),
-        binary=_one(rows, "binary"),
-        stale=bool(_one(rows, "stale")),
-        renewed=bool(_one(rows, "renewed")),
+        binary=first(rows, "binary"),
+        stale=bool(first(rows, "stale")),
+        renewed=bool(first(rows, "renewed")),
         stored=frozenset(_all(rows, "stored")),
         token=_token(rows, "token"),
         server_token=_token(rows, "server-token"),
         listening=tuple(_all(rows, "listen")),
-        guarded=bool(_one(rows, "guarded")),
-        severed=bool(_one(rows, "severed")),
-        mounted=bool(_one(rows, "mounted")),
-        closed=bool(_one(rows, "closed")),
+        guarded=bool(first(rows, "guarded")),
+        severed=bool(first(rows, "severed")),
+        mounted=bool(first(rows, "mounted")),
+        closed=bool(first(rows, "closed")),
         snapshots=tuple(_all(rows, "snapshot")),
-        restored=_one(rows, "restored"),
+        restored=first(rows, "restored"),
         volumes={row["name"]: row["value"] for row in rows if row["kind"] == "volume"},
     )
 
@@ -154,10 +155,6 @@ K3S = Domain("k3s", _probes, _read, is_node)
 
 def _all(rows: Sequence[Row], kind: str) -> list[str]:
     return [row["value"] for row in rows if row["kind"] == kind]
-
-
-def _one(rows: Sequence[Row], kind: str) -> str:
-    return next(iter(_all(rows, kind)), "")
 
 
 def _token(rows: Sequence[Row], kind: str) -> TokenSeen | None:

@@ -13,8 +13,8 @@ from dockyard.service import unit_file
 from dockyard.topology import Architecture, K3s, OpenCloud, Topology, VolumeRoot
 from runbooks.phase1_baseline import MANIFESTS
 from tasks.k3s import K3S, NODES, OBJECTS, STRANGER, Api, NodeHost, Objects, places
-from tasks.k3s.config import texts, unit_of
-from tasks.k3s.facts import TokenSeen
+from tasks.k3s.config import texts
+from tasks.k3s.facts import TokenSeen, unit_of
 from tasks.k3s.nodes import Condition, Effect, Node, Nodes, Taint, Truth
 from tasks.k3s.objects import documents
 from tests.unit.meshes import topology as lab
