@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from nornir.core import Nornir
 
@@ -28,6 +28,8 @@ from dockyard.report import Report
 from dockyard.runbook import Engine, Options, Step
 from dockyard.sudo import ask_before
 from dockyard.topology import Topology
+
+T = TypeVar("T")
 
 EXIT_CODES = __doc__.partition("\n\n")[2] if __doc__ else ""
 
@@ -86,6 +88,18 @@ def number(least: float, most: float) -> Callable[[str], float]:
         return float(text)
 
     return number
+
+
+def read_by(read: Callable[[str], T]) -> Callable[[str], T]:
+    """For ``type=`` of an option: ``read``, whose ValueError tells the person what is wrong."""
+
+    def argument(text: str) -> T:
+        try:
+            return read(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return argument
 
 
 def guarded(arguments: argparse.Namespace, body: Callable[[Report], int]) -> int:

@@ -19,7 +19,7 @@ import sys
 from functools import partial
 
 from dockyard.caller import this_run
-from dockyard.cli import add_change_options, carry_out, number, parser
+from dockyard.cli import add_change_options, carry_out, number, parser, read_by
 from dockyard.errors import UsageError
 from dockyard.evidence import EVIDENCE
 from dockyard.observe import Domains
@@ -27,21 +27,22 @@ from dockyard.runbook import Converge, Gate, Show, Step, Wait
 from dockyard.topology import Role, Topology
 from tasks import drbd
 from tasks.drbd import drill
-from tasks.drbd.quantities import size, size_argument
+from tasks.drbd.quantities import parse_size, size
 from tasks.k3s import release
 
 ON = drbd.REPLICAS
 JUDGE = (Role.ARBITRATOR,)
 SEES: Domains = [drbd.LIVE, drill.SCENE]
 DAY_S = 86400.0
+BYTES = read_by(parse_size)
 
 
 def main() -> int:
     """Read the command line, carry the drill out, and return the exit code."""
     options = parser(__doc__)
     options.add_argument("--cut", type=number(30, 3600), default=60, metavar="SECONDS", help="length of the cut (60)")
-    options.add_argument("--rate", type=size_argument, help="written a second, such as 2M (a quarter of the line)")
-    options.add_argument("--size", type=size_argument, help="the most that is written, such as 500M (rate x time)")
+    options.add_argument("--rate", type=BYTES, help="written a second, such as 2M (a quarter of the line)")
+    options.add_argument("--size", type=BYTES, help="the most that is written, such as 500M (rate x time)")
     options.add_argument("--no-verify", action="store_true", help="do not compare all blocks, which may take days")
     options.add_argument("--clear", action="store_true", help="only remove what a drill left that was cut off")
     add_change_options(options)

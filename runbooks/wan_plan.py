@@ -19,16 +19,17 @@ from dataclasses import asdict
 
 from nornir.core import Nornir
 
-from dockyard.cli import ask_at_terminal, guarded, make_ready, number, parser
+from dockyard.cli import ask_at_terminal, guarded, make_ready, number, parser, read_by
 from dockyard.cluster import open_cluster
 from dockyard.errors import Refused, UsageError
 from dockyard.observe import sweep
 from dockyard.report import Report
 from dockyard.topology import Topology, Wan
 from tasks.drbd import advice, config, forecast, known, line, seed, sizing
-from tasks.drbd.quantities import size, size_argument
+from tasks.drbd.quantities import parse_size, size
 from tasks.drbd.wan import Load
 
+BYTES = read_by(parse_size)
 OPTIONS = ("mbit", "rtt_ms", "share", "size", "write_mbit")
 
 
@@ -49,9 +50,9 @@ def _options() -> argparse.ArgumentParser:
     made.add_argument("--mbit", type=number(0.001, 100_000), help="rate of the slower direction, 10^6 bits a second")
     made.add_argument("--rtt-ms", type=number(0.001, 5000), help="round trip in milliseconds")
     made.add_argument("--share", type=number(0.001, 1), help="part of the rate that a resync may take, such as 0.5")
-    made.add_argument("--size", type=size_argument, help="of the device, such as 500G or 2T (without a letter: GiB)")
+    made.add_argument("--size", type=BYTES, help="of the device, such as 500G or 2T (without a letter: GiB)")
     made.add_argument("--write-mbit", type=number(0, 100_000), help="what is usually written, 10^6 bits a second")
-    made.add_argument("--burst", type=size_argument, default=10 * 1024**3, help="size of the burst to look at (10G)")
+    made.add_argument("--burst", type=BYTES, default=10 * 1024**3, help="size of the burst to look at (10G)")
     made.add_argument("--outage", type=number(0.01, 8760), default=8.0, help="hours of the outage to look at (8)")
     made.add_argument("--seed", action="store_true", help="only print how to carry the first copy there on a disk")
     return made

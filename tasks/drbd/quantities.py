@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
@@ -39,11 +38,3 @@ def parse_size(text: str) -> int:
     if not LEAST <= count <= MOST:
         raise ValueError(f"{text!r} is not between {size(LEAST)} and {size(MOST)}")
     return count
-
-
-def size_argument(text: str) -> int:
-    """`parse_size` for ``type=`` of an option."""
-    try:
-        return parse_size(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error

@@ -193,7 +193,7 @@ def home_of(topology: Topology) -> str:
 def plan_marks(topology: Topology, observed: Observed) -> Plan:
     """Label the node that carries the volumes, once, and keep every other worker free of pods.
 
-    The label is set here only while nobody has it: later it moves with `plan_move` and in no other way.
+    The label is set here only while nobody has it: later it moves with `move.plan_move` and in no other way.
 
     Raises:
         StepFailed: see `carrier`.
@@ -255,28 +255,6 @@ def lift_taint(host: str) -> Change:
     """Let pods come to a worker."""
     argv = (*KUBECTL, "taint", "node", host, f"{places.STANDBY_TAINT}-")
     return Run(title=f"let pods come to {host}", argv=argv)
-
-
-def plan_move(topology: Topology, observed: Observed, *, to: str) -> Plan:
-    """Let the volumes be on ``to``: for a failover, once the storage is mounted there and on no other host.
-
-    The label is taken from everybody else before ``to`` gets it: for a moment nobody has it, never two.
-    Pods that run elsewhere are not stopped by this: drain their node first, or know that it is dead.
-    """
-    server = server_of(topology).name
-    nodes = observed.of(NODES, server).nodes.nodes
-    changes: list[Change] = []
-    for host in workers(topology):
-        node = nodes.get(host.name)
-        if node and host.name != to:
-            changes += [drop_label(host.name)] if places.STORAGE_LABEL in node.labels else []
-            changes += [] if is_standby(node) else [set_taint(host.name)]
-    node = nodes.get(to)
-    if node is None:
-        raise StepFailed(f"{to} is no node of K3s", advice=f"The nodes are: {', '.join(nodes) or 'none'}")
-    changes += [] if is_labelled(node) else [set_label(to)]
-    changes += [lift_taint(to)] if standby_taints(node) else []
-    return filled({server: changes})
 
 
 def finding(host: str, fault: str, evidence: str, advice: str) -> Finding:

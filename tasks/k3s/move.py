@@ -7,16 +7,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dockyard.change import Change, Plan, Run, joined
+from dockyard.change import Change, Plan, Run, filled, joined
+from dockyard.errors import StepFailed
 from dockyard.findings import Cause, Finding
 from dockyard.observe import Observed
 from dockyard.runbook import Page
 from dockyard.topology import Topology
 from dockyard.unseen import unseen
+from tasks.k3s import places
 from tasks.k3s.api import KUBECTL, NODES, OBJECTS, Api
 from tasks.k3s.config import server_of, settings
 from tasks.k3s.facts import K3S
-from tasks.k3s.join import carrier, check_api, finding, plan_move, workers
+from tasks.k3s.join import (
+    carrier,
+    check_api,
+    drop_label,
+    finding,
+    is_labelled,
+    is_standby,
+    lift_taint,
+    set_label,
+    set_taint,
+    standby_taints,
+    workers,
+)
 from tasks.k3s.nodes import Truth
 from tasks.k3s.pods import Pod, pods
 from tasks.k3s.upkeep import plan_drain
@@ -120,6 +134,28 @@ def plan_hand_over(topology: Topology, observed: Observed, *, to: str) -> Plan:
     closed = [one.name for one in workers(topology) if one.name in nodes and nodes[one.name].unschedulable]
     opened = [Run(title=f"open {host} again", argv=(*KUBECTL, "uncordon", host)) for host in closed if host != to]
     return joined(plan_move(topology, observed, to=to), {server: opened})
+
+
+def plan_move(topology: Topology, observed: Observed, *, to: str) -> Plan:
+    """Let the volumes be on ``to``: for a failover, once the storage is mounted there and on no other host.
+
+    The label is taken from everybody else before ``to`` gets it: for a moment nobody has it, never two.
+    Pods that run elsewhere are not stopped by this: drain their node first, or know that it is dead.
+    """
+    server = server_of(topology).name
+    nodes = observed.of(NODES, server).nodes.nodes
+    changes: list[Change] = []
+    for host in workers(topology):
+        node = nodes.get(host.name)
+        if node and host.name != to:
+            changes += [drop_label(host.name)] if places.STORAGE_LABEL in node.labels else []
+            changes += [] if is_standby(node) else [set_taint(host.name)]
+    node = nodes.get(to)
+    if node is None:
+        raise StepFailed(f"{to} is no node of K3s", advice=f"The nodes are: {', '.join(nodes) or 'none'}")
+    changes += [] if is_labelled(node) else [set_label(to)]
+    changes += [lift_taint(to)] if standby_taints(node) else []
+    return filled({server: changes})
 
 
 def check_moved(topology: Topology, observed: Observed, *, to: str) -> list[Finding]:

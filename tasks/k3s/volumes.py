@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from dockyard.change import Change, Plan, Run, filled
 from dockyard.errors import StepFailed
@@ -100,7 +100,9 @@ def _on_carrier(topology: Topology, observed: Observed, home: str) -> list[Chang
             advice=_lost_advice(home, root.path, state),
         )
     if missing and root.mounted and not state.mounted:
-        return [closed_mount_point(root.path)] if not state.closed else _refuse_unmounted(home, root.path)
+        if state.closed:
+            _refuse_unmounted(home, root.path)
+        return [closed_mount_point(root.path)]
     return [_make(topology, name, one) for name, one in missing.items()]
 
 
@@ -108,7 +110,7 @@ def _known(topology: Topology, observed: Observed) -> list[Mapping[str, Any]]:
     return observed.of(OBJECTS, server_of(topology).name).of_kind("PersistentVolume")
 
 
-def _refuse_unmounted(home: str, root: str) -> list[Change]:
+def _refuse_unmounted(home: str, root: str) -> NoReturn:
     raise StepFailed(
         f"nothing is mounted at {root} on {home}, and the inventory wants a file system of its own there",
         advice=f"Mount it (/etc/fstab; with DRBD, phase 2 does) and run this again. {root} is immutable until then.",

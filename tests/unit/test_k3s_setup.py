@@ -21,7 +21,7 @@ from dockyard.service import unit_file
 from dockyard.topology import Architecture, Topology
 from runbooks.phase1_baseline import MANIFESTS
 from tasks import k3s, opencloud
-from tasks.k3s import binary, join, places
+from tasks.k3s import binary, move, places
 from tasks.k3s.config import texts
 from tasks.k3s.facts import TokenSeen, read_facts
 from tasks.k3s.nodes import Effect, Nodes
@@ -230,7 +230,7 @@ def test_two_labels_are_not_decided_by_us() -> None:
 
 
 def test_a_move_takes_the_label_before_it_gives_it() -> None:
-    plan = argvs(k3s.plan_move(LAB, observed(LAB), to=MIRROR))
+    plan = argvs(move.plan_move(LAB, observed(LAB), to=MIRROR))
     order = [argv.split("node ", 1)[1].replace("'", "") for argv in plan]
     assert order == [
         f"{PROD} {places.STORAGE_LABEL}-",
@@ -239,7 +239,7 @@ def test_a_move_takes_the_label_before_it_gives_it() -> None:
         f"{MIRROR} {places.STANDBY_TAINT}-",
     ]
     with pytest.raises(StepFailed, match="no node"):
-        join.plan_move(LAB, observed(LAB), to="dock-edge")
+        move.plan_move(LAB, observed(LAB), to="dock-edge")
 
 
 def without_volume(cluster: Topology, **parts: object) -> dict[str, object]:
