@@ -24,13 +24,12 @@ from dockyard.observe import Domains
 from dockyard.report import Report
 from dockyard.runbook import Confirm, Converge, Gate, Step, Wait
 from dockyard.topology import Role, Topology
-from runbooks.k3s_upgrade import ALL, ON, require_k3s
 from runbooks.phase1_baseline import OPENCLOUD
 from tasks import k3s
 from tasks.k3s import move
+from tasks.k3s.steps import ALL, ON, SERVER, require_k3s
 
 SEES: Domains = [k3s.NODES, k3s.OBJECTS]
-SERVER = (Role.K3S_SERVER,)
 
 
 def main() -> int:

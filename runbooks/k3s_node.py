@@ -19,10 +19,10 @@ from functools import partial
 
 from dockyard.cli import add_change_options, carry_out, parser
 from dockyard.runbook import Converge, Gate, Step
-from dockyard.topology import Role, Topology
-from runbooks.k3s_upgrade import ALL, ON, require_k3s
+from dockyard.topology import Topology
 from tasks import k3s
 from tasks.k3s import upkeep
+from tasks.k3s.steps import ALL, ON, SERVER, require_k3s
 
 
 def main() -> int:
@@ -43,20 +43,19 @@ def _steps(arguments: argparse.Namespace, topology: Topology) -> list[Step]:
 
 def removing(topology: Topology, node: str) -> list[Step]:
     """The steps that take out ``node``, and stop K3s on the host of that name if there is one."""
-    server = (Role.K3S_SERVER,)
     stop = Converge(f"Stop K3s on {node}", partial(upkeep.plan_stop, host=node), [k3s.K3S], on=ON)
     return [
-        Gate(f"{node} can be spared", partial(upkeep.check_leaving, node=node), [k3s.NODES], on=server),
+        Gate(f"{node} can be spared", partial(upkeep.check_leaving, node=node), [k3s.NODES], on=SERVER),
         Converge(f"Drain {node}", partial(upkeep.plan_drain, host=node, leaving=True), ALL, on=ON),
         *([stop] if node in topology.hosts else []),
-        Converge(f"Forget {node}", partial(upkeep.plan_leave, node=node), [k3s.NODES], on=server),
+        Converge(f"Forget {node}", partial(upkeep.plan_leave, node=node), [k3s.NODES], on=SERVER),
     ]
 
 
 def replacing(node: str) -> list[Step]:
     """The steps that forget ``node``."""
     leave = partial(upkeep.plan_leave, node=node, unless_ready=True)
-    return [Converge(f"Forget {node}, if it is not ready", leave, [k3s.NODES], on=(Role.K3S_SERVER,))]
+    return [Converge(f"Forget {node}, if it is not ready", leave, [k3s.NODES], on=SERVER)]
 
 
 if __name__ == "__main__":

@@ -26,11 +26,9 @@ from dockyard.caller import this_run
 from dockyard.observe import Domains
 from dockyard.report import Report
 from dockyard.runbook import Converge, Step, Wait
-from dockyard.topology import Role
-from runbooks.k3s_token import bring_token
-from runbooks.k3s_upgrade import ON, SEES, keep
 from tasks import k3s
 from tasks.k3s import copies, places, upkeep
+from tasks.k3s.steps import ON, SEES, SERVER, bring_token, keep
 
 
 def main() -> int:
@@ -57,7 +55,7 @@ def taking(run: str) -> list[Step]:
         Converge(
             "Copy datastore, certificates and token", partial(upkeep.plan_snapshot, name=run), [k3s.K3S], on=ON[:1]
         ),
-        Wait("The API answers again", k3s.check_api, [k3s.NODES], timeout_s=300, on=(Role.K3S_SERVER,)),
+        Wait("The API answers again", k3s.check_api, [k3s.NODES], timeout_s=300, on=SERVER),
         keep(run),
     ]
 
@@ -69,7 +67,7 @@ def restoring(name: str, run: str) -> list[Step]:
     return [
         Converge("Bring the snapshot from a worker, if it is not there", bring, sees, on=ON, each=True),
         Converge("Put the control plane back", partial(upkeep.plan_restore, name=name, run=run), [k3s.K3S], on=ON[:1]),
-        Wait("The API answers", k3s.check_api, [k3s.NODES], timeout_s=300, on=(Role.K3S_SERVER,)),
+        Wait("The API answers", k3s.check_api, [k3s.NODES], timeout_s=300, on=SERVER),
         bring_token("Bring its token to the workers"),
         Wait("Every node is ready", k3s.check_joined, SEES, timeout_s=300, on=ON),
     ]

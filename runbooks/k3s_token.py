@@ -15,10 +15,10 @@ from functools import partial
 from dockyard.caller import this_run
 from dockyard.cli import add_change_options, carry_out, parser
 from dockyard.runbook import Converge, Gate, Step, Wait
-from dockyard.topology import Role, Topology
-from runbooks.k3s_upgrade import ON, SEES, keep, require_k3s
+from dockyard.topology import Topology
 from tasks import k3s
 from tasks.k3s import upkeep
+from tasks.k3s.steps import ON, SEES, SERVER, bring_token, keep, require_k3s
 
 
 def main() -> int:
@@ -42,18 +42,13 @@ def steps(run: str) -> list[Step]:
         Converge(
             "Take a snapshot with the old token", partial(upkeep.plan_snapshot, name=f"before-token-{run}"), SEES, on=ON
         ),
-        Wait("The API answers", k3s.check_api, [k3s.NODES], timeout_s=300, on=(Role.K3S_SERVER,)),
+        Wait("The API answers", k3s.check_api, [k3s.NODES], timeout_s=300, on=SERVER),
         keep(f"before-token-{run}"),
         Converge("Make a new token", upkeep.plan_rotate, [k3s.K3S], on=ON),
-        Wait("The API answers with it", k3s.check_api, [k3s.NODES], timeout_s=300, on=(Role.K3S_SERVER,)),
+        Wait("The API answers with it", k3s.check_api, [k3s.NODES], timeout_s=300, on=SERVER),
         bring_token("Bring it to the workers, and start them with it"),
         Wait("Every node is ready with it", k3s.check_joined, SEES, timeout_s=300, on=ON),
     ]
-
-
-def bring_token(title: str) -> Converge:
-    """The step that brings the control plane's token to the workers and starts them with it."""
-    return Converge(title, k3s.plan_token, [k3s.K3S, k3s.TOKEN], on=ON, together=True)
 
 
 if __name__ == "__main__":

@@ -21,16 +21,12 @@ from functools import partial
 from dockyard.caller import this_run
 from dockyard.change import Plan
 from dockyard.cli import add_change_options, carry_out, parser
-from dockyard.errors import UsageError
-from dockyard.observe import Domains, Observed
-from dockyard.runbook import Converge, Gate, Planner, Step, Wait
+from dockyard.observe import Observed
+from dockyard.runbook import Converge, Gate, Step, Wait
 from dockyard.topology import Role, Topology
 from tasks import k3s
 from tasks.k3s import copies, upkeep
-
-ON = (Role.K3S_SERVER, Role.K3S_WORKER)
-SEES: Domains = [k3s.K3S, k3s.NODES]
-ALL: Domains = [*SEES, k3s.OBJECTS]
+from tasks.k3s.steps import ALL, ON, SEES, SERVER, keep, require_k3s
 
 
 def main() -> int:
@@ -47,12 +43,6 @@ def steps_of(topology: Topology) -> list[Step]:
     server = next(host.name for host in topology.with_role(Role.K3S_SERVER))
     others = [host.name for host in topology.with_role(Role.K3S_WORKER) if host.name != server]
     return steps(server, others, this_run())
-
-
-def require_k3s(topology: Topology) -> None:
-    """Raise UsageError when the inventory has no K3s."""
-    if topology.cluster.k3s is None:
-        raise UsageError("the inventory has no cluster.k3s", advice="See docs/k3s.md.")
 
 
 def steps(server: str, others: Sequence[str], run: str) -> list[Step]:
@@ -78,19 +68,13 @@ def _copy_before(topology: Topology, observed: Observed, *, server: str, run: st
     return copies.plan_keep(topology, observed, name=f"before-upgrade-{run}") if behind else {}
 
 
-def keep(name: str, plan: Planner | None = None) -> Converge:
-    """The step that copies a snapshot to another host; ``plan`` in the place of `copies.plan_keep`."""
-    sees = [*SEES, copies.taken(name)]
-    return Converge("Keep a copy on another host", plan or partial(copies.plan_keep, name=name), sees, on=ON)
-
-
 def _worker(host: str) -> list[Step]:
     return [
         Converge(f"Drain {host}", partial(upkeep.plan_drain, host=host), ALL, on=ON),
         Converge(f"Upgrade {host}", partial(upkeep.plan_upgrade, host=host), SEES, on=ON),
         Wait(f"{host} is back", partial(upkeep.check_upgraded, host=host), SEES, timeout_s=600, on=ON),
         Converge(f"Open {host} again", partial(upkeep.plan_uncordon, host=host), SEES, on=ON),
-        Wait("Every pod is ready", upkeep.check_pods, [k3s.OBJECTS], timeout_s=900, on=(Role.K3S_SERVER,)),
+        Wait("Every pod is ready", upkeep.check_pods, [k3s.OBJECTS], timeout_s=900, on=SERVER),
     ]
 
 
