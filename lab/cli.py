@@ -194,16 +194,29 @@ def _parser() -> argparse.ArgumentParser:
     )
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
 
-    def add(name: str, verb: Callable[[Lab, argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+    def add(name: str, verb: Verb, text: str) -> argparse.ArgumentParser:
         command = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         command.set_defaults(verb=verb)
         return command
 
-    command = add(
-        "up",
-        _up,
-        "start the lab: build image and snapshot if there are none, restore the machines, leave them running",
-    )
+    _add_lab(add)
+    _add_machines(add)
+    for name, verb, text in _CHECKPOINTS:
+        add(name, verb, text).add_argument("name", metavar="NAME", type=checkpoint)
+    for name, verb, text in _CABLES:
+        _add_places(add(name, verb, text), required=name == "cut")
+    _add_wan(add("wan", _wan, "show or change what happens to traffic between two sites"))
+    _add_looks(add)
+    return parser
+
+
+Verb = Callable[[Lab, argparse.Namespace], int]
+Add = Callable[[str, Verb, str], argparse.ArgumentParser]
+
+
+def _add_lab(add: Add) -> None:
+    text = "start the lab: build image and snapshot if there are none, restore the machines, leave them running"
+    command = add("up", _up, text)
     command.add_argument(
         "--k3s",
         type=Path,
@@ -217,37 +230,35 @@ def _parser() -> argparse.ArgumentParser:
         help="kernel modules (*.ko, *.ko.xz) that take the place of Debian's, such as DRBD 9, and packages (*.deb)",
     )
     add("down", _down, "stop all machines; what they changed is thrown away")
-    add("status", _status, "show machines, cuts and the WAN").add_argument(
-        "--json", action="store_true", help="as JSON"
-    )
+    command = add("status", _status, "show machines, cuts and the WAN")
+    command.add_argument("--json", action="store_true", help="as JSON")
+
+
+def _add_machines(add: Add) -> None:
     command = add("ssh", _ssh, "log in to a machine, or run a command there")
     command.add_argument("host", choices=_HOSTS)
-    command.add_argument(
-        "command", nargs=argparse.REMAINDER, help="one word is a shell command line, several are its words"
-    )
+    words = "one word is a shell command line, several are its words"
+    command.add_argument("command", nargs=argparse.REMAINDER, help=words)
     add("crash", _crash, "cut the power of a machine").add_argument("host", choices=_HOSTS)
     add("start", _start, "boot a machine that is off from its disks").add_argument("host", choices=_HOSTS)
     command = add("reset", _reset, "put machines back to the pristine snapshot; without names all, and the network too")
     command.add_argument("hosts", nargs="*", metavar="HOST")
-    for name, verb, text in (
-        ("save", _save, "keep all machines as they are now, under a name, until the lab is stopped or reset"),
-        ("back", _back, "put all machines back to what was saved under a name, and heal the network"),
-    ):
-        add(name, verb, text).add_argument("name", metavar="NAME", type=checkpoint)
+
+
+def _add_looks(add: Add) -> None:
     command = add("clocks", _clocks, "show how far the machines' clocks are from the host's")
     command.add_argument("--set", action="store_true", help="set them first (done at every start and reset anyway)")
-    for name, verb, text in _CABLES:
-        _add_places(add(name, verb, text), required=name == "cut")
-    _add_wan(add("wan", _wan, "show or change what happens to traffic between two sites"))
     command = add("logs", _logs, "show the serial console of a machine")
     command.add_argument("host", choices=_HOSTS)
     command.add_argument("--journal", action="store_true", help="its journal instead, over ssh")
-    add("evidence", _evidence, "copy consoles and journals of all machines to a folder").add_argument(
-        "folder", type=Path
-    )
-    return parser
+    command = add("evidence", _evidence, "copy consoles and journals of all machines to a folder")
+    command.add_argument("folder", type=Path)
 
 
+_CHECKPOINTS = (
+    ("save", _save, "keep all machines as they are now, under a name, until the lab is stopped or reset"),
+    ("back", _back, "put all machines back to what was saved under a name, and heal the network"),
+)
 _CABLES = (
     ("cut", _cut, "drop all cluster traffic between two machines or sites, both ways; ssh to the machines stays"),
     ("heal", _heal, "undo the cut between two machines or sites, or all cuts"),

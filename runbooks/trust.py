@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Show the SSH host keys of all hosts side by side, and pin those that you confirm.
 
 Nothing is logged in to: each host is asked for its public host key and no more. Compare the fingerprints with what
@@ -129,13 +128,14 @@ def _chosen(nornir: Nornir, topology: Topology, names: Sequence[str]) -> Nornir:
     return nornir.filter(filter_func=lambda host: not names or host.name in names)
 
 
-def main() -> None:
+def main() -> int:
+    """Read the command line, show and pin, and return the exit code."""
     options = parser(__doc__)
     options.add_argument("hosts", nargs="*", metavar="HOST", help="only these (default: all)")
     options.add_argument("--yes", action="store_true", help="pin unknown keys without asking (never changed ones)")
     arguments = options.parse_args()
-    sys.exit(guarded(arguments, lambda report: trust(arguments, report)))
+    return guarded(arguments, lambda report: trust(arguments, report))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -8,7 +8,6 @@ May destroy: nothing. Way back: none needed.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from typing import Any
@@ -16,15 +15,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from dockyard.cli import parser
 from dockyard.errors import InventoryError
 from dockyard.topology import Host, Topology, folder_of, load_inventory, read_topology
-
-EXIT_CODES = "Exit codes: 0 no mistake; 2 wrong usage, or mistakes in the inventory."
 
 
 def main() -> int:
     """Read the command line, check, print, and return the exit code."""
-    arguments = _arguments()
+    arguments = parser(__doc__).parse_args()
     folder = folder_of(arguments.inventory)
     try:
         topology = read_topology(load_inventory(folder))
@@ -37,20 +35,6 @@ def main() -> int:
         show(topology, Console(highlight=False, width=None if sys.stdout.isatty() else 160))
         print(f"No mistake in {folder}")
     return 0
-
-
-def _arguments() -> argparse.Namespace:
-    title, _, rest = (__doc__ or "").partition("\n\n")
-    parser = argparse.ArgumentParser(
-        description=title, epilog=f"{rest}\n{EXIT_CODES}", formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--inventory",
-        metavar="WHERE",
-        help="'lab', or a folder with hosts.yaml (default: $DOCKYARD_INVENTORY, else the inventory/ of this project)",
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON document instead of tables")
-    return parser.parse_args()
 
 
 def print_mistakes(error: InventoryError) -> None:

@@ -7,6 +7,8 @@ resource that never held data on any side.
 
 from __future__ import annotations
 
+from typing import Any
+
 from dockyard.change import Change, Plan, Run, Unit, WriteFile, filled, unit, write_file
 from dockyard.errors import StepFailed
 from dockyard.mount_point import closed_mount_point
@@ -87,8 +89,27 @@ def forget_drop_in(path: str) -> Change:
 
 def unit_texts(topology: Topology, *, quorum: bool, backing: Backing | None) -> dict[str, tuple[str, int]]:
     """Text and mode of every unit and script by path; a tie-breaker without a disk has nothing to promote or mount."""
+    replication, values = replication_of(topology), _unit_values(topology, quorum=quorum, backing=backing)
+    up = {
+        places.ADJUST: (render("drbd-adjust", **values), 0o755),
+        unit_file(places.UP): (render("dockyard-drbd.service", **values), 0o644),
+    }
+    if backing is None:
+        return up
+    storage = {
+        places.GUARD: (render("drbd-storage", **values), 0o755),
+        places.CATCH: (view.catch(replication), 0o755),
+        unit_file(places.STORAGE): (render("dockyard-storage.service", **values), 0o644),
+    }
+    users = {
+        places.drop_in(unit): (render("storage-user.conf", unit=unit, **values), 0o644) for unit in replication.units
+    }
+    return {**up, **storage, **users}
+
+
+def _unit_values(topology: Topology, *, quorum: bool, backing: Backing | None) -> dict[str, Any]:
     replication = replication_of(topology)
-    values = {
+    return {
         "name": replication.resource,
         "device": replication.device,
         "mount": replication.mount,
@@ -109,21 +130,6 @@ def unit_texts(topology: Topology, *, quorum: bool, backing: Backing | None) -> 
         "superblock": SUPERBLOCK,
         "fresh": JUST_CREATED,
     }
-    up = {
-        places.ADJUST: (render("drbd-adjust", **values), 0o755),
-        unit_file(places.UP): (render("dockyard-drbd.service", **values), 0o644),
-    }
-    if backing is None:
-        return up
-    storage = {
-        places.GUARD: (render("drbd-storage", **values), 0o755),
-        places.CATCH: (view.catch(replication), 0o755),
-        unit_file(places.STORAGE): (render("dockyard-storage.service", **values), 0o644),
-    }
-    users = {
-        places.drop_in(unit): (render("storage-user.conf", unit=unit, **values), 0o644) for unit in replication.units
-    }
-    return {**up, **storage, **users}
 
 
 def plan_mount_point(topology: Topology, observed: Observed) -> Plan:

@@ -71,24 +71,12 @@ def _script(topology: Topology, host: Host, backup_state: str) -> str:
 
 def server_units(topology: Topology, host: Host, machine_mib: int) -> dict[str, Text]:
     """The drop-ins of Prometheus and Alertmanager, by path; ``machine_mib`` is the memory of the machine."""
-    wanted = wanted_of(topology)
     common = {
         "interface": topology.cluster.wireguard.interface,
         "address": host.wireguard.address,
         "name": topology.fqdn(host.name),
     }
-    memory = budget.prometheus(wanted, machine_mib)
-    prometheus = render(
-        "prometheus.conf",
-        **common,
-        config=places.CONFIG,
-        port=places.PORTS[places.PROMETHEUS],
-        database=places.DATABASE,
-        retention_mib=int(wanted.retention_gib * 1024),
-        max_samples=max_samples(memory),
-        memory=memory,
-        machine_mib=machine_mib,
-    )
+    prometheus = _prometheus_unit(wanted_of(topology), machine_mib, common)
     alertmanager = render(
         "alertmanager.conf",
         **common,
@@ -101,6 +89,21 @@ def server_units(topology: Topology, host: Host, machine_mib: int) -> dict[str, 
         places.drop_in(places.PROMETHEUS): (prometheus, 0o644),
         places.drop_in(places.ALERTMANAGER): (alertmanager, 0o644),
     }
+
+
+def _prometheus_unit(wanted: Monitoring, machine_mib: int, common: Mapping[str, object]) -> str:
+    memory = budget.prometheus(wanted, machine_mib)
+    return render(
+        "prometheus.conf",
+        **common,
+        config=places.CONFIG,
+        port=places.PORTS[places.PROMETHEUS],
+        database=places.DATABASE,
+        retention_mib=int(wanted.retention_gib * 1024),
+        max_samples=max_samples(memory),
+        memory=memory,
+        machine_mib=machine_mib,
+    )
 
 
 def max_samples(memory: budget.Memory) -> int:

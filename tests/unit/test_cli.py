@@ -86,3 +86,10 @@ def test_no_runbook_explains_a_dry_run_in_its_own_words(path: Path) -> None:
 def test_every_runbook_says_what_it_needs_what_it_may_destroy_and_how_to_get_back(path: Path) -> None:
     doc = ast.get_docstring(ast.parse(path.read_text())) or ""
     assert [part for part in ("Needs", "May destroy", "Way back") if part not in doc] == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "runbooks").glob("*.py")), ids=lambda path: path.stem)
+def test_every_runbook_is_started_in_the_same_way(path: Path) -> None:
+    text = path.read_text()
+    assert (path.stat().st_mode & 0o111, text[:3]) == (0, '"""')
+    assert text.endswith(("    sys.exit(main())\n", "    main(__doc__, STEPS)\n"))
