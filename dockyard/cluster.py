@@ -13,7 +13,7 @@ from nornir.core.state import GlobalState
 from nornir.init_nornir import load_inventory, load_runner
 
 from dockyard.remote import close_all
-from dockyard.topology import Topology, folder_of, read_topology
+from dockyard.topology import Topology, folder_of
 
 CONFIG = Path(__file__).parent.parent / "config.yaml"
 
@@ -35,8 +35,7 @@ def load(inventory: str | None = None) -> tuple[Nornir, Topology]:
     config.logging.configure()
     config.inventory.options["folder"] = str(folder_of(inventory))
     nornir = Nornir(inventory=load_inventory(config), runner=load_runner(config), config=config, data=GlobalState())
-    topology = read_topology(nornir.inventory)
-    nornir.inventory.defaults.data["topology"] = topology
+    topology: Topology = nornir.inventory.defaults.data["topology"]
     return nornir, topology
 
 

@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from dockyard.errors import InventoryError, Problem
-from dockyard.topology.reading import examine
+from dockyard.topology.reading import examine, read_topology
 from dockyard.topology.shape import Found, Reader
 
 PROJECT = Path(__file__).parents[2]
@@ -56,13 +56,19 @@ def load_inventory(folder: Path) -> nornir.Inventory:
 
 @dataclass(frozen=True, slots=True)
 class FolderInventory:
-    """Nornir inventory plugin ``dockyard``: `load_inventory` for ``InitNornir``; its option is ``folder``."""
+    """Nornir inventory plugin ``dockyard``, for ``InitNornir``, too; its option is ``folder``."""
 
     folder: str
 
     def load(self) -> nornir.Inventory:
-        """Called by Nornir."""
-        return load_inventory(Path(self.folder))
+        """The checked inventory, with the typed cluster in ``defaults.data["topology"]``. Called by Nornir.
+
+        Raises:
+            InventoryError: with every mistake that there is.
+        """
+        inventory = load_inventory(Path(self.folder))
+        inventory.defaults.data["topology"] = read_topology(inventory)
+        return inventory
 
 
 def _more(inventory: nornir.Inventory, tops: Mapping[str, Any], known: list[Problem]) -> list[Problem]:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from dockyard.once import in_order
 from dockyard.parsing import Printed
 from dockyard.standing import Level, Standing
+from dockyard.text_blocks import in_order
 
 OFFSET_LIMIT_S = 1.0
 _SILENT = "506 Cannot talk to daemon"

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from dockyard.once import blocks, in_order
 from dockyard.parsing import Printed, Row
 from dockyard.standing import Level, Standing
+from dockyard.text_blocks import blocks, in_order
 
 _VOTEQUORUM = "corosync_votequorum"
 _SECTION_1 = ("date", "provider", "nodes", "local_id", "ring_id", "quorate")

@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from dockyard.once import blocks, in_order
 from dockyard.parsing import Printed, Row
+from dockyard.text_blocks import blocks, in_order
 from tasks.wireguard.running import NONE, Interface, PeerSeen, Running, add, add_peer, bytes_of, without_keys
 
 _COLOUR = re.compile(r"\x1b\[\d{0,2}m")

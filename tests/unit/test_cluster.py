@@ -13,7 +13,7 @@ from nornir.core.exceptions import PluginNotRegistered
 
 from dockyard import cluster
 from dockyard.errors import InventoryError
-from dockyard.topology import folder_of, load_inventory
+from dockyard.topology import folder_of
 
 FAILS = """
 import logging
@@ -32,16 +32,14 @@ ROOT = Path(__file__).parents[2]
 def test_who_follows_nornirs_habit_gets_the_same_inventory_and_its_mistakes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("DOCKYARD_INVENTORY", raising=False)
-    monkeypatch.chdir(ROOT)
-    usual = InitNornir(config_file="config.yaml")
-    assert Path(usual.config.inventory.options["folder"]).resolve() == folder_of()
-    assert usual.inventory.dict() == load_inventory(folder_of()).dict()
     shutil.copytree(folder_of("lab"), tmp_path / "inventory")
-    (tmp_path / "inventory" / "hosts.yaml").write_text("dock-prod: []\n")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InventoryError, match="dock-prod"):
-        InitNornir(config_file=str(ROOT / "config.yaml"))
+    usual = InitNornir(config_file=str(cluster.CONFIG))
+    assert usual.inventory.defaults.data["topology"] == cluster.load("lab")[1]
+    hosts = tmp_path / "inventory" / "hosts.yaml"
+    hosts.write_text(hosts.read_text().replace("10.20.0.2", "10.20.0.3"))
+    with pytest.raises(InventoryError, match="hosts.dock-prod has the same"):
+        InitNornir(config_file=str(cluster.CONFIG))
 
 
 def test_runbooks_take_the_plugin_of_the_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
