@@ -1,4 +1,4 @@
-# make demo: five real machines, phase 1 built on them, and the health table.   make test: everything the project checks.
+# make demo: five machines under QEMU, phase 1 built on them, and the health table.   make test: everything the project checks.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
@@ -36,7 +36,7 @@ help: ## list the targets
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 .PHONY: demo
-demo: setup ## five real machines under QEMU, phase 1 built on them, and the health table
+demo: setup ## five machines under QEMU, phase 1 built on them, and the health table
 	$(BIN)/python -m lab up
 	$(BIN)/python runbooks/phase1_baseline.py --inventory lab --yes
 	$(BIN)/python runbooks/health.py --inventory lab
@@ -52,7 +52,7 @@ setup: ## install what is missing: Debian packages and the locked Python environ
 	@$(MAKE) --no-print-directory python
 
 .PHONY: python
-python: $(EDITABLE)
+python: $(EDITABLE) ## the Python environment alone: all that runbooks need for hosts of your own
 
 $(STAMP):
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else f"Python 3.11 or newer is needed, $(PYTHON) is {sys.version.split()[0]}; give another one: make PYTHON=python3.12 ...")'

@@ -38,7 +38,7 @@ def test_who_follows_nornirs_habit_gets_the_same_inventory_and_its_mistakes(
     assert usual.inventory.defaults.data["topology"] == cluster.load("lab")[1]
     hosts = tmp_path / "inventory" / "hosts.yaml"
     hosts.write_text(hosts.read_text().replace("10.20.0.2", "10.20.0.3"))
-    with pytest.raises(InventoryError, match="hosts.dock-prod has the same"):
+    with pytest.raises(InventoryError, match="has the same"):
         InitNornir(config_file=str(cluster.CONFIG))
 
 
