@@ -49,11 +49,20 @@ class Sudo(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Laptop:
+    """A peer of every host that is no host: nobody logs in there, calls it or expects it to be up."""
+
+    address: IPv4Address
+    public_key: Annotated[str, names.public_key]
+
+
+@dataclass(frozen=True, slots=True)
 class Mesh:
     """The WireGuard mesh as a whole.
 
     ``mtu`` in bytes: 1280 is the least that IPv6 allows (RFC 8200, section 5), 1420 is what wg-quick takes for a path
-    of 1500. ``keepalive_s`` in seconds, 0 is off; wg(8) allows 1 to 65535 and recommends 25 behind NAT.
+    of 1500. ``keepalive_s`` in seconds, 0 is off; wg(8) allows 1 to 65535 and recommends 25 behind NAT. ``laptops`` by
+    name, phones too.
     """
 
     network: IPv4Network
@@ -62,6 +71,7 @@ class Mesh:
     mtu: Annotated[int, Meta(ge=1280)] = 1420
     keepalive_s: Annotated[int, Meta(ge=0, le=65535)] = 25
     preshared_keys: bool = True
+    laptops: Mapping[Annotated[str, names.dns_label], Laptop] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,6 +280,11 @@ class Topology:
         """All hosts but ``name``."""
         own = self.host(name)
         return tuple(host for host in self.hosts.values() if host is not own)
+
+    @property
+    def laptops(self) -> Mapping[str, Laptop]:
+        """The peers that are no hosts, by name."""
+        return self.cluster.wireguard.laptops or {}
 
     def directions(self) -> tuple[tuple[str, str], ...]:
         """Every (source, target) of the full mesh: n x (n - 1) of them."""

@@ -5,6 +5,7 @@ Each check takes a text and raises ValueError with the reason when it does not f
 
 from __future__ import annotations
 
+import base64
 import re
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from urllib.parse import urlsplit
@@ -101,6 +102,16 @@ def interface(text: str) -> None:
     """A name that both wg-quick(8) and the kernel take for an interface."""
     if not _INTERFACE.fullmatch(text) or text in {".", ".."}:
         raise ValueError(f"{text!r} is no interface name: 1 to 15 of a-z, A-Z, 0-9 and _=+.-")
+
+
+def public_key(text: str) -> None:
+    """32 bytes in base64, as ``wg pubkey`` prints them; wg(8) refuses bits in the last letter that mean nothing."""
+    try:
+        key = base64.b64decode(text, validate=True)
+    except ValueError:
+        key = b""
+    if len(key) != 32 or base64.b64encode(key).decode() != text:
+        raise ValueError(f"{text!r} is no public key of WireGuard: 44 letters as wg pubkey prints them")
 
 
 def path(text: str) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from dockyard.errors import Problem
 from dockyard.topology.draft import Draft, Rule
 from dockyard.topology.k3s_rules import K3S_RULES
+from dockyard.topology.laptop_rules import LAPTOP_RULES, taken_addresses
 from dockyard.topology.model import Endpoint, Host, Role, Sudo, Topology
 from dockyard.topology.names import address_of, canonical
 from dockyard.topology.outer_rules import OUTER_RULES, outer_ways
@@ -54,14 +55,14 @@ def mesh_network(draft: Draft) -> Iterator[Problem]:
 
 
 def mesh_addresses(draft: Draft) -> Iterator[Problem]:
-    """Every host's mesh address is one that a host of the mesh network may have."""
+    """Every mesh address, of hosts and of laptops, is one that a host of the mesh network may have."""
     if not draft.cluster:
         return
     network = draft.cluster.wireguard.network
-    for name, host in draft.hosts.items():
-        fault = _fault_of(host.wireguard.address, network)
+    for path, address in taken_addresses(draft):
+        fault = _fault_of(address, network)
         if fault:
-            yield Problem(f"hosts.{name}.wireguard.address", f"{host.wireguard.address} {fault}")
+            yield Problem(path, f"{address} {fault}")
 
 
 def _fault_of(address: IPv4Address, network: IPv4Network) -> str:
@@ -273,6 +274,7 @@ RULES: tuple[Rule, ...] = (
     mesh_addresses,
     *OUTER_RULES,
     duplicates,
+    *LAPTOP_RULES,
     reachability,
     mtu,
     arbitrator,

@@ -26,6 +26,7 @@ from tasks.wireguard.wanted import (
     differences,
     files,
     is_paired,
+    laptop_peers,
     name_of,
     unknown_peers,
     wanted_peer,
@@ -85,7 +86,7 @@ def _host(topology: Topology, observed: Observed, host: str, state: WireguardSta
     if interface:
         return others
     known = [peer.name for peer in topology.peers_of(host) if peer.name in observed.seen(WIREGUARD)]
-    wanted = [wanted_peer(topology, observed, host, name) for name in known]
+    wanted = [*(wanted_peer(topology, observed, host, name) for name in known), *laptop_peers(topology)]
     return [
         *others,
         *_key(host, mesh.interface, state),
@@ -183,7 +184,7 @@ def _running(topology: Topology, host: str, state: WireguardState, wanted: Seque
 
 def _files(topology: Topology, host: str, state: WireguardState, wanted: Sequence[WantedPeer]) -> list[_Fault]:
     """Files that someone else changed; only when all peers are known, as the interface file names them."""
-    complete = len(wanted) == len(topology.peers_of(host)) and all(peer.final for peer in wanted)
+    complete = len(wanted) == len(topology.peers_of(host)) + len(topology.laptops) and all(peer.final for peer in wanted)
     found = []
     for path, (content, mode) in files(topology, host, wanted).items() if complete else ():
         seen = state.files[path]

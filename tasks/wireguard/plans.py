@@ -48,8 +48,8 @@ def plan_keys(topology: Topology, observed: Observed) -> Plan:
     """Make the missing private keys, each on its own host; one that is there is never replaced.
 
     Raises:
-        StepFailed: on some host something is somebody else's (`foreign`), the key file holds no key, or a key rotation
-            is not settled. Nothing is done on any host then.
+        StepFailed: on some host something is somebody else's (`foreign`), the key file holds no key, a key rotation
+            is not settled, or a laptop has the key of a host. Nothing is done on any host then.
     """
     _refuse(topology, observed)
     _refuse_unusable(topology, observed)
@@ -58,9 +58,22 @@ def plan_keys(topology: Topology, observed: Observed) -> Plan:
 
 
 def _refuse(topology: Topology, observed: Observed) -> None:
-    """What stops all plans alike: a way back that is pending, and what is somebody else's."""
+    """What stops all plans alike: a way back that is pending, what is somebody else's, and a key that two peers have."""
     refuse_pending(observed)
     refuse_foreign(topology, observed)
+    _refuse_borrowed(topology, observed)
+
+
+def _refuse_borrowed(topology: Topology, observed: Observed) -> None:
+    """A peer is known by its key: a laptop with the key of a host would take the host's place."""
+    owners = {state.public_key: host for host, state in observed.seen(WIREGUARD).items()}
+    borrowed = {name: owners[one.public_key] for name, one in topology.laptops.items() if one.public_key in owners}
+    if borrowed:
+        raise StepFailed(
+            "\n".join(f"the laptop {name} has the public key of {host}" for name, host in borrowed.items()),
+            advice="Nothing was done on any host. Put the laptop's own key into cluster.wireguard.laptops "
+            "(inventory/defaults.yaml): wg genkey on the laptop, and what wg pubkey makes of it.",
+        )
 
 
 def _refuse_unusable(topology: Topology, observed: Observed) -> None:

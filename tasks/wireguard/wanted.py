@@ -36,12 +36,33 @@ class WantedPeer:
 
 
 def wanted_peers(topology: Topology, observed: Observed, host: str) -> list[WantedPeer]:
-    """The peers of ``host``, in the order of the inventory.
+    """The peers of ``host``, in the order of the inventory: the other hosts, then the laptops.
 
     Raises:
         NotObserved: a peer could not be looked at, so its public key is not known.
     """
-    return [wanted_peer(topology, observed, host, peer.name) for peer in topology.peers_of(host)]
+    hosts = [wanted_peer(topology, observed, host, peer.name) for peer in topology.peers_of(host)]
+    return [*hosts, *laptop_peers(topology)]
+
+
+def laptop_peers(topology: Topology) -> list[WantedPeer]:
+    """The laptops, the same for every host. They begin themselves, from wherever they are.
+
+    They share no preshared key: it would have to be carried to them, and ssh leads to hosts only.
+    """
+    return [
+        WantedPeer(
+            name=name,
+            public_key=laptop.public_key,
+            key_known=True,
+            allowed_ip=f"{laptop.address}/32",
+            endpoint=None,
+            keepalive_s=0,
+            preshared_key="",
+            pair_ready=True,
+        )
+        for name, laptop in topology.laptops.items()
+    ]
 
 
 def wanted_peer(topology: Topology, observed: Observed, host: str, peer: str) -> WantedPeer:
@@ -112,7 +133,7 @@ def files(topology: Topology, host: str, peers: Sequence[WantedPeer]) -> dict[st
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One way in which a running interface is not as it should be; ``peer`` is the host it concerns, or ``""``."""
+    """One way in which a running interface is not as it should be; ``peer`` is the host or laptop, or ``""``."""
 
     text: str
     peer: str = ""
@@ -152,7 +173,7 @@ def peer_differences(wanted: WantedPeer, state: WireguardState) -> list[Differen
     if seen.keepalive_s != wanted.keepalive_s:
         found.append(f"keepalive {seen.keepalive_s} s instead of {wanted.keepalive_s} s")
     if (state.loaded.get(wanted.public_key) if seen.preshared else "") != (wanted.name if wanted.preshared_key else ""):
-        found.append("not the preshared key of its file")
+        found.append("not the preshared key of its file" if wanted.preshared_key else "a preshared key, planned is none")
     if lost_endpoint(wanted, seen, state):
         found.append(f"endpoint {seen.endpoint or 'none'} instead of {wanted.endpoint}, and silent")
     return [Difference(f"peer {wanted.name}: {text}", wanted.name) for text in found]

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
+from ipaddress import IPv4Address
 from typing import Any
 
 from dockyard.change import UnitState
 from dockyard.files import FileState
 from dockyard.observe import Observed
-from dockyard.topology import Topology, folder_of, load_inventory, read_topology
+from dockyard.topology import Laptop, Topology, folder_of, load_inventory, read_topology
 from lab import k3s
 from lab.paths import LabPaths
 from lab.seed import ensure_identity
@@ -33,6 +34,18 @@ def topology() -> Topology:
         ensure_identity(paths)
     k3s.ensure(paths.k3s)
     return read_topology(load_inventory(folder_of("lab")))
+
+
+ANNA = f"{'E' * 43}="
+"""The public key of a laptop."""
+
+
+def with_laptop(mesh: Topology | None = None, key: str = ANNA) -> Topology:
+    """The mesh with the laptop anna in it."""
+    found = mesh or topology()
+    laptops = {"anna": Laptop(IPv4Address("10.20.0.100"), key)}
+    wireguard = replace(found.cluster.wireguard, laptops=laptops)
+    return replace(found, cluster=replace(found.cluster, wireguard=wireguard))
 
 
 def key_of(host: str) -> str:
@@ -82,7 +95,7 @@ def _running(mesh: Topology, host: str, bare: Mapping[str, WireguardState]) -> W
             rx_bytes=1000,
             tx_bytes=1000,
             keepalive_s=peer.keepalive_s,
-            preshared=True,
+            preshared=bool(peer.preshared_key),
         )
         for peer in peers
     }
@@ -90,7 +103,7 @@ def _running(mesh: Topology, host: str, bare: Mapping[str, WireguardState]) -> W
         bare[host],
         interface=Interface(name="wg0", public_key=key_of(host), listen_port=51820, fwmark=0, peers=seen),
         link=Link(mtu=1420, up=True, addresses=(wanted.address(mesh, host),), routes=("10.20.0.0/24",)),
-        loaded={peer.public_key: peer.name for peer in peers},
+        loaded={peer.public_key: peer.name for peer in peers if peer.preshared_key},
         files={
             path: FileState(path=path, kind="regular file", mode=mode, owner="root", group="root", content=content)
             for path, (content, mode) in wanted.files(mesh, host, peers).items()

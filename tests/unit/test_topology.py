@@ -20,6 +20,7 @@ from dockyard.errors import InventoryError, UsageError
 from dockyard.topology import (
     Architecture,
     Endpoint,
+    Laptop,
     Role,
     Sudo,
     Topology,
@@ -157,6 +158,18 @@ def test_root_needs_no_sudo(tmp_path: Path) -> None:
     written(changed({"hosts/dock-dash/username": "root", "defaults/data/ssh": shared}, tmp_path), tmp_path)
     hosts = topology_of(tmp_path).hosts
     assert (hosts["dock-dash"].ssh.sudo, hosts["dock-prod"].ssh.sudo) == (Sudo.ROOT, Sudo.PASSWORD)
+
+
+ANNA = {"address": "10.20.0.100", "public_key": "EEEEEEEEEEEEEEEEEEEEEEEEEEEEEEEEEEEEEEEEEEE="}
+
+
+def test_a_laptop_is_no_host_and_has_no_name_in_the_cluster(tmp_path: Path) -> None:
+    written(changed({"defaults/data/cluster/wireguard/laptops": {"anna": ANNA}}, tmp_path), tmp_path)
+    topology = topology_of(tmp_path)
+    assert dict(topology.laptops) == {"anna": Laptop(IPv4Address("10.20.0.100"), ANNA["public_key"])}
+    assert "anna" not in {*topology.hosts, *(name for name, _ in topology.addresses())}
+    assert len(topology.directions()) == 20
+    assert topology_of(DATA / "valid").laptops == {}
 
 
 def test_a_topology_cannot_be_changed() -> None:
