@@ -5,6 +5,7 @@ and only then forget the old key. Each host starts a timer of its own before it 
 work after three minutes (ssh itself ran through the mesh and was cut, this machine died), the old one comes back.
 
 Needs: a healthy mesh (python runbooks/health.py). All hosts must be up, as all of them have to learn the new key.
+Laptops learn it from a new file, when all is done: python runbooks/laptop.py NAME.
 May destroy: nothing. The old key is gone after a rotation that was proven.
 Way back: by itself within three minutes. A rotation that was cut off leaves either key, on all hosts alike; run
 phase1_baseline.py, then this again.
@@ -13,13 +14,16 @@ Every run makes new keys: a second run does not find "nothing to do".
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from functools import partial
 
-from dockyard.cli import add_change_options, carry_out, parser
+from dockyard.cli import add_change_options, guarded, options_of, parser, walk
 from dockyard.observe import Domains
+from dockyard.report import Report
 from dockyard.runbook import Converge, Gate, Step, Wait
+from dockyard.topology import Topology
 from tasks import wireguard
 
 SEES = [wireguard.WIREGUARD]
@@ -34,9 +38,17 @@ def main() -> int:
     )
     add_change_options(options)
     arguments = options.parse_args()
-    return carry_out(
-        arguments, lambda topology: steps([topology.host(name).name for name in arguments.hosts or topology.hosts])
-    )
+    return guarded(arguments, partial(_rotate, arguments))
+
+
+def _rotate(arguments: argparse.Namespace, report: Report) -> int:
+    def steps_of(topology: Topology) -> list[Step]:
+        for name in topology.laptops:
+            report.note(f"{name} needs a new file afterwards: python runbooks/laptop.py {name}")
+        return steps([topology.host(name).name for name in arguments.hosts or topology.hosts])
+
+    walk(arguments.inventory, lambda _: options_of(arguments), steps_of, report)
+    return 0
 
 
 def steps(hosts: Sequence[str]) -> list[Step]:

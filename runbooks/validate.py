@@ -52,11 +52,12 @@ def print_mistakes_json(error: InventoryError) -> None:
 
 
 def as_json(topology: Topology) -> dict[str, Any]:
-    """``{"ok": true, "cluster": name, "hosts": {...}, "directions": [{source, target, endpoint, keepalive_s}]}``."""
+    """Cluster, hosts, laptops (address by name), and ``directions`` as {source, target, endpoint, keepalive_s}."""
     return {
         "ok": True,
         "cluster": topology.cluster.name,
         "hosts": {name: _host_json(host) for name, host in topology.hosts.items()},
+        "laptops": {name: str(laptop.address) for name, laptop in topology.laptops.items()},
         "directions": [
             {
                 "source": source,
@@ -80,7 +81,7 @@ def _host_json(host: Host) -> dict[str, Any]:
 
 
 def show(topology: Topology, console: Console) -> None:
-    """Two tables: the hosts, and the endpoints of every direction."""
+    """Two tables: the hosts, and the endpoints of every direction; then the laptops."""
     hosts = Table("host", "site", "mesh", "login", "ssh", "roles", title=topology.cluster.name, title_justify="left")
     for host in topology.hosts.values():
         facts = _host_json(host)
@@ -95,6 +96,8 @@ def show(topology: Topology, console: Console) -> None:
     console.print(
         "waits: the target is behind NAT and begins itself. +N s: keepalive that holds the way through the NAT open."
     )
+    for name, laptop in topology.laptops.items():
+        console.print(f"laptop {name}: {laptop.address}, a peer of every host; python runbooks/laptop.py {name}")
 
 
 def _way(topology: Topology, source: str, target: str) -> str:

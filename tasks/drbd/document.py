@@ -105,9 +105,10 @@ def _lettered(sheet: Sheet) -> Sheet:
 
 
 def digest(topology: Topology) -> str:
-    """Twelve letters that change with everything in the inventory but with where somebody keeps their keys."""
+    """Twelve letters that change with everything in the inventory but laptops and where somebody keeps their keys."""
     hosts = {name: replace(host, ssh=_public(host.ssh)) for name, host in topology.hosts.items()}
-    data = msgspec.json.encode(replace(topology, hosts=hosts), enc_hook=str, order="deterministic")
+    cluster = replace(topology.cluster, wireguard=replace(topology.cluster.wireguard, laptops=None))
+    data = msgspec.json.encode(replace(topology, cluster=cluster, hosts=hosts), enc_hook=str, order="deterministic")
     return hashlib.sha256(data).hexdigest()[:12]
 
 

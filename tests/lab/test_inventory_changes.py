@@ -1,8 +1,9 @@
-"""The inventory changes under a running mesh: a host leaves, an address becomes a name."""
+"""The inventory changes under a running mesh: a host leaves, a laptop comes and goes, an address becomes a name."""
 
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,53 @@ def test_a_host_that_left_the_inventory_loses_its_peer_everywhere(
     assert runbooks.succeed("health", "--json", "--inventory", str(inventory)).faults == []
     runbooks.succeed("phase1_baseline", "--yes")
     assert runbooks.succeed("health", "--json").faults == []
+
+
+PEERS = "wg show wg0 allowed-ips"
+CALL = """\
+set -e; mkdir -p /etc/netns/anna; : >/etc/netns/anna/hosts; echo nameserver 10.20.0.4 >/etc/netns/anna/resolv.conf
+(umask 077; printf %s {file} >/etc/wireguard/anna.conf; wg-quick strip anna >/run/anna.conf)
+ip netns add anna; ip link add anna type wireguard; wg setconf anna /dev/stdin </run/anna.conf
+ip link set anna netns anna; rm /run/anna.conf /etc/wireguard/anna.conf
+ip -n anna address add 10.20.0.100/32 dev anna; ip -n anna link set anna up; ip -n anna route add 10.20.0.0/24 dev anna"""
+"""A laptop in a network namespace: its interface keeps its socket where it was made, as wireguard.com/netns has it."""
+
+
+def test_a_laptop_gets_in_and_hears_the_names_until_it_is_taken_out(
+    meshed: Lab, runbooks: Runbooks, inventory: Path
+) -> None:
+    edge = meshed["dock-edge"]
+    private = edge.succeed("wg genkey").strip()
+    public = edge.succeed(f"echo {private} | wg pubkey").strip()
+    flag = "      preshared_keys: true\n"
+    laptop = f"      laptops: {{anna: {{address: 10.20.0.100, public_key: {public}}}}}\n"
+    replace_in(inventory / "defaults.yaml", flag, flag + laptop)
+    where = ("--inventory", str(inventory))
+
+    runbooks.succeed("phase1_baseline", "--yes", *where)
+    for host in HOSTS:
+        assert f"{public}\t10.20.0.100/32\n" in meshed[host].succeed(PEERS, sudo=True)
+        meshed[host].fail("grep anna /etc/hosts")
+    assert runbooks.succeed("health", "--json", *where).faults == []
+    assert runbooks.succeed("phase1_baseline", "--yes", "--json", *where).changes == {}
+
+    text = runbooks.succeed("laptop", "anna", *where).stdout
+    filled = text.replace("# PrivateKey =", f"PrivateKey = {private}")
+    edge.succeed(CALL.format(file=shlex.quote(filled)), sudo=True)
+    for host in STAY:
+        edge.wait_until_succeeds(f"ip netns exec anna ping -n -q -c 1 -w 5 {address_of(host)}", sudo=True, timeout_s=60)
+    found = edge.succeed("ip netns exec anna getent ahostsv4 grafana.dock.internal", sudo=True)
+    assert found.startswith(f"{address_of('dock-dash')} ")
+    edge.succeed("ip netns delete anna; rm -r /etc/netns/anna", sudo=True)
+
+    runbooks.succeed("phase1_baseline", "--yes")
+    for host in HOSTS:
+        assert public not in meshed[host].succeed(PEERS, sudo=True)
+    assert runbooks.succeed("health", "--json").faults == []
+
+
+def address_of(host: str) -> str:
+    return f"10.20.0.{HOSTS.index(host) + 1}"
 
 
 def test_an_endpoint_name_is_resolved_again_when_its_address_changes(

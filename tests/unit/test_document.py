@@ -22,6 +22,7 @@ from tasks.drbd.failures import Version
 from tasks.drbd.status import read_status
 from tests.printed import Block, blocks, chapters
 from tests.unit import backups
+from tests.unit.meshes import with_laptop
 from tests.unit.replicas import UNITS, topology
 
 ROOT = Path(__file__).parents[2]
@@ -93,6 +94,7 @@ def test_the_same_inventory_gives_the_same_bytes_and_another_one_another_number(
     prod = cluster.hosts["dock-prod"]
     moved = replace(prod, ssh=replace(prod.ssh, key_file=Path("/elsewhere")))
     assert digest(replace(cluster, hosts={**cluster.hosts, "dock-prod": moved})) == digest(cluster)
+    assert digest(with_laptop(cluster)) == digest(cluster), "nothing printed changes, so nothing is to be printed anew"
     away = replace(prod, port=2222)
     assert digest(replace(cluster, hosts={**cluster.hosts, "dock-prod": away})) != digest(cluster)
 

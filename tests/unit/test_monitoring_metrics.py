@@ -15,6 +15,7 @@ from tasks.drbd.events import read_events
 from tasks.drbd.state import Disk, Link, Role, Said
 from tasks.monitoring import places, texts
 from tests.parsers.samples import Sample, samples_of
+from tests.unit.meshes import ANNA, with_laptop
 from tests.unit.monitored import BACKUP_STATE, LOAD, PROD, PROMTOOL, topology
 
 PROM = "dockyard.prom"
@@ -41,7 +42,7 @@ class Script:
     """The script of one host in a folder of its own; ``tool`` puts a stand-in in its way."""
 
     def __init__(self, folder: Path, host: str = PROD, resource: str = "data") -> None:
-        cluster = topology()
+        cluster = with_laptop(topology())
         assert cluster.cluster.drbd
         drbd = replace(cluster.cluster.drbd, resource=resource)
         cluster = replace(cluster, cluster=replace(cluster.cluster, drbd=drbd))
@@ -104,6 +105,17 @@ def test_every_peer_is_pinged_so_that_an_old_handshake_means_something(script: S
     script.run()
     pinged = (script.folder / "pinged").read_text()
     assert all(address in pinged for address in KEYS)
+
+
+def test_a_laptop_is_neither_pinged_nor_has_a_handshake_that_could_be_old(script: Script) -> None:
+    script.tool("ping", f'echo "$*" >>{script.folder}/pinged')
+    for name, line in (("allowed", f"{ANNA}\t10.20.0.100/32\n"), ("handshakes", f"{ANNA}\t0\n")):
+        with (script.folder / name).open("a") as file:
+            file.write(line)
+    found = [name for name in script.run() if "handshake" in name]
+    assert len(found) == len(KEYS)
+    assert not any("anna" in name or "peer=\"\"" in name for name in found)
+    assert "10.20.0.100" not in (script.folder / "pinged").read_text()
 
 
 def test_a_tool_that_fails_is_said_and_the_rest_is_written(script: Script) -> None:

@@ -319,6 +319,14 @@ def test_validate_has_json_for_programs(tmp_path: Path) -> None:
     assert {"source": "dock-dash", "target": "dock-edge", "endpoint": None, "keepalive_s": 0} in answer["directions"]
 
 
+def test_validate_shows_laptops(tmp_path: Path) -> None:
+    written(changed({"defaults/data/cluster/wireguard/laptops": {"anna": ANNA}}, tmp_path), tmp_path)
+    run = validate("--inventory", str(tmp_path), cwd=tmp_path)
+    assert "laptop anna: 10.20.0.100, a peer of every host; python runbooks/laptop.py anna\n" in run.stdout
+    answer = json.loads(validate("--inventory", str(tmp_path), "--json", cwd=tmp_path).stdout)
+    assert (answer["laptops"], len(answer["hosts"])) == ({"anna": "10.20.0.100"}, 5)
+
+
 def test_validate_lists_mistakes_and_ends_with_2(tmp_path: Path) -> None:
     mistakes = {"hosts/dock-prod/data/wireguard/address": "10.20.0.300", "hosts/dock-dash/port": 0}
     written(changed(mistakes, tmp_path), tmp_path)
