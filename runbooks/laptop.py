@@ -46,14 +46,18 @@ def _laptop(arguments: argparse.Namespace, report: Report) -> int:
         with report.progress("looking", asked) as processors:
             chosen = nornir.filter(filter_func=lambda host: host.name in asked)
             observed = sweep(chosen.with_processors(processors), [wireguard.WIREGUARD])
-    text = wireguard.laptop_file(topology, observed, arguments.name)
+    hand_over(wireguard.laptop_file(topology, observed, arguments.name), arguments.output, report)
+    return 0
+
+
+def hand_over(text: str, output: Path | None, report: Report) -> None:
+    """Write the file to ``output``, or show it and nothing else; JSON gets it in either case."""
     report.record("file", [{"text": escape(text)}])
-    if arguments.output:
-        write_new(arguments.output, text)
-        report.note(f"{arguments.output} is written. Fill in the private key on {arguments.name}.")
+    if output:
+        write_new(output, text)
+        report.note(f"{output} is written. Fill in the private key on the laptop.")
     else:
         report.console.print(text, end="", markup=False, emoji=False)
-    return 0
 
 
 def write_new(path: Path, text: str) -> None:
@@ -64,7 +68,7 @@ def write_new(path: Path, text: str) -> None:
     """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(descriptor, "w", encoding="utf-8") as file:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
         raise UsageError(

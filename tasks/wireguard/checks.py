@@ -184,7 +184,9 @@ def _running(topology: Topology, host: str, state: WireguardState, wanted: Seque
 
 def _files(topology: Topology, host: str, state: WireguardState, wanted: Sequence[WantedPeer]) -> list[_Fault]:
     """Files that someone else changed; only when all peers are known, as the interface file names them."""
-    complete = len(wanted) == len(topology.peers_of(host)) + len(topology.laptops) and all(peer.final for peer in wanted)
+    complete = len(wanted) == len(topology.peers_of(host)) + len(topology.laptops) and all(
+        peer.final for peer in wanted
+    )
     found = []
     for path, (content, mode) in files(topology, host, wanted).items() if complete else ():
         seen = state.files[path]

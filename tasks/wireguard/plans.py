@@ -58,7 +58,7 @@ def plan_keys(topology: Topology, observed: Observed) -> Plan:
 
 
 def _refuse(topology: Topology, observed: Observed) -> None:
-    """What stops all plans alike: a way back that is pending, what is somebody else's, and a key that two peers have."""
+    """What stops all plans alike: a pending way back, what is somebody else's, and a key that two peers have."""
     refuse_pending(observed)
     refuse_foreign(topology, observed)
     _refuse_borrowed(topology, observed)

@@ -173,7 +173,7 @@ def peer_differences(wanted: WantedPeer, state: WireguardState) -> list[Differen
     if seen.keepalive_s != wanted.keepalive_s:
         found.append(f"keepalive {seen.keepalive_s} s instead of {wanted.keepalive_s} s")
     if (state.loaded.get(wanted.public_key) if seen.preshared else "") != (wanted.name if wanted.preshared_key else ""):
-        found.append("not the preshared key of its file" if wanted.preshared_key else "a preshared key, planned is none")
+        found.append("not the preshared key of its file" if wanted.preshared_key else "a preshared key, not planned")
     if lost_endpoint(wanted, seen, state):
         found.append(f"endpoint {seen.endpoint or 'none'} instead of {wanted.endpoint}, and silent")
     return [Difference(f"peer {wanted.name}: {text}", wanted.name) for text in found]

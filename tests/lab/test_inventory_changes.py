@@ -43,7 +43,8 @@ set -e; mkdir -p /etc/netns/anna; : >/etc/netns/anna/hosts; echo nameserver 10.2
 (umask 077; printf %s {file} >/etc/wireguard/anna.conf; wg-quick strip anna >/run/anna.conf)
 ip netns add anna; ip link add anna type wireguard; wg setconf anna /dev/stdin </run/anna.conf
 ip link set anna netns anna; rm /run/anna.conf /etc/wireguard/anna.conf
-ip -n anna address add 10.20.0.100/32 dev anna; ip -n anna link set anna up; ip -n anna route add 10.20.0.0/24 dev anna"""
+ip -n anna address add 10.20.0.100/32 dev anna; ip -n anna link set anna up
+ip -n anna route add 10.20.0.0/24 dev anna"""
 """A laptop in a network namespace: its interface keeps its socket where it was made, as wireguard.com/netns has it."""
 
 

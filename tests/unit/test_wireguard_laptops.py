@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import shutil
 import subprocess
@@ -17,8 +19,10 @@ import pytest
 from dockyard.change import WriteFile
 from dockyard.errors import NotObserved, StepFailed, Unreachable, UsageError
 from dockyard.observe import Observed
+from dockyard.report import Report
 from dockyard.topology import Dns, Peer, Topology
-from runbooks.laptop import write_new
+from runbooks import rotate_keys
+from runbooks.laptop import hand_over, write_new
 from tasks import wireguard
 from tasks.wireguard import WireguardState
 from tests.unit.meshes import (
@@ -109,7 +113,7 @@ BROKEN: dict[str, tuple[Callable[[WireguardState], WireguardState], str]] = {
         lambda state: anna(state, allowed_ips=("0.0.0.0/0",)),
         "peer anna: allowed IPs 0.0.0.0/0 instead of 10.20.0.100/32",
     ),
-    "a preshared key": (given_a_key, "peer anna: a preshared key, planned is none"),
+    "a preshared key": (given_a_key, "peer anna: a preshared key, not planned"),
 }
 
 
@@ -276,6 +280,31 @@ def test_a_file_that_may_hold_the_private_key_is_never_written_over(tmp_path: Pa
     assert path.read_text() == TEXT
     with pytest.raises(UsageError, match="No such file or directory"):
         write_new(tmp_path / "missing" / "dock.conf", TEXT)
+
+
+def test_what_is_printed_is_the_file_and_nothing_else(tmp_path: Path) -> None:
+    shown, quiet = (Report("laptop", json_mode=json_mode, out=io.StringIO()) for json_mode in (False, True))
+    for report in (shown, quiet):
+        hand_over(TEXT, None, report)
+    assert printed_by(shown) == TEXT
+    assert printed_by(quiet) == ""
+    assert quiet.tables == {"file": [{"text": TEXT}]}
+    hand_over(TEXT, tmp_path / "dock.conf", quiet)
+    assert (tmp_path / "dock.conf").read_text() == TEXT
+
+
+def printed_by(report: Report) -> str:
+    file = report.console.file
+    assert isinstance(file, io.StringIO)
+    return file.getvalue()
+
+
+def test_a_rotation_says_which_laptops_need_a_new_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["rotate_keys.py", "dock-load", "--yes"])
+    monkeypatch.setattr(rotate_keys, "walk", lambda _inventory, _options, steps_of, _report: steps_of(MESH))
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        assert rotate_keys.main() == 0
+    assert "anna needs a new file afterwards: python runbooks/laptop.py anna" in out.getvalue()
 
 
 def test_the_runbook_asks_no_host_about_a_laptop_that_nobody_knows() -> None:
