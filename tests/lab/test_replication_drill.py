@@ -9,6 +9,7 @@ import pytest
 
 from lab import Lab
 from tests.lab.conftest import Runbooks, wait_until_healthy
+from tests.lab.drbd import wait_until_alike
 from tests.lab.numbered import PAIR
 
 DRILL = ("--cut", "30", "--rate", "512K")
@@ -128,6 +129,6 @@ def test_a_block_that_rotted_on_the_writers_disk_is_mended_from_the_other_side(
     runbooks.succeed("failover", "--to", "dock-mirror", "--yes")
     assert mirror.succeed("sha256sum /srv/data/kept", sudo=True) == good
     prod.succeed("drbdadm attach data", sudo=True)
-    mirror.wait_until_succeeds("grep -A 1 'cs:Connected.*ds:UpToDate/UpToDate' /proc/drbd | grep 'oos:0$'", sudo=True)
+    wait_until_alike(mirror, timeout_s=400)
     compare(replicated, "dock-mirror")
     wait_until_healthy(runbooks)
