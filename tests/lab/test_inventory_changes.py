@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lab import Lab
-from tests.lab.conftest import HOSTS, Runbooks, replace_in
+from tests.lab.conftest import HOSTS, Memory, Runbooks, replace_in
 
 pytestmark = pytest.mark.drill
 
@@ -49,14 +49,15 @@ ip -n anna route add 10.20.0.0/24 dev anna"""
 
 
 def test_a_laptop_gets_in_and_hears_the_names_until_it_is_taken_out(
-    meshed: Lab, runbooks: Runbooks, inventory: Path
+    meshed: Lab, runbooks: Runbooks, memory: Memory, inventory: Path
 ) -> None:
+    memory.built = ""  # the DNS server stays
     edge = meshed["dock-edge"]
     private = edge.succeed("wg genkey").strip()
     public = edge.succeed(f"echo {private} | wg pubkey").strip()
     flag = "      preshared_keys: true\n"
     laptop = f"      laptops: {{anna: {{address: 10.20.0.100, public_key: {public}}}}}\n"
-    replace_in(inventory / "defaults.yaml", flag, flag + laptop)
+    replace_in(inventory / "defaults.yaml", flag, flag + laptop + "    dns: {host: dock-load}\n")
     where = ("--inventory", str(inventory))
 
     runbooks.succeed("phase1_baseline", "--yes", *where)
