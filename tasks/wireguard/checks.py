@@ -82,7 +82,7 @@ def _all_faults(topology: Topology, observed: Observed) -> list[_Fault]:
 def _host(topology: Topology, observed: Observed, host: str, state: WireguardState) -> list[_Fault]:
     mesh = topology.cluster.wireguard
     network, interface = used_network(mesh, host, state), foreign_interface(mesh, host, state)
-    others = [_Fault(foreign.finding, blocks=True) for foreign in (network, interface) if foreign]
+    others = [_Fault(foreign, blocks=True) for foreign in (network, interface) if foreign]
     if interface:
         return others
     known = [peer.name for peer in topology.peers_of(host) if peer.name in observed.seen(WIREGUARD)]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import shlex
-from dataclasses import dataclass
 
 from dockyard.errors import StepFailed
 from dockyard.files import FileState
@@ -29,20 +28,6 @@ _KEEPS = (
 _INVENTORY = "inventory/defaults.yaml"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Foreign:
-    """One thing on ``host`` that is somebody else's, as a fault with its evidence and how to make room."""
-
-    host: str
-    fault: str
-    evidence: str
-    advice: str
-
-    @property
-    def finding(self) -> Finding:
-        return Finding(cause=Cause.MESH, host=self.host, fault=self.fault, evidence=self.evidence, advice=self.advice)
-
-
 def refuse_foreign(topology: Topology, observed: Observed) -> None:
     """Raise StepFailed when carrying on would destroy, replace or cover what is somebody else's."""
     mesh = topology.cluster.wireguard
@@ -53,13 +38,11 @@ def refuse_foreign(topology: Topology, observed: Observed) -> None:
         if one
     ]
     if found:
-        raise StepFailed(
-            "\n".join(str(one.finding) for one in found),
-            advice="\n".join(["Nothing was done on any host. Make room, then run again.", *(o.advice for o in found)]),
-        )
+        advice = ["Nothing was done on any host. Make room, then run again.", *(one.advice for one in found)]
+        raise StepFailed("\n".join(map(str, found)), advice="\n".join(advice))
 
 
-def foreign_interface(mesh: Mesh, host: str, state: WireguardState) -> Foreign | None:
+def foreign_interface(mesh: Mesh, host: str, state: WireguardState) -> Finding | None:
     """An interface file or an interface of somebody else; it explains everything else about the interface."""
     file = state.files[places.config(mesh.interface)]
     if is_foreign(file):
@@ -87,10 +70,11 @@ def _started_here(interface: str, state: WireguardState) -> bool:
     return ours or (state.service.is_active and state.files[places.drop_in(interface)].exists)
 
 
-def _file(interface: str, host: str, state: WireguardState) -> Foreign:
+def _file(interface: str, host: str, state: WireguardState) -> Finding:
     path = places.config(interface)
     keys = ", and keys stand in it" if HIDDEN in state.files[path].content else ""
-    return Foreign(
+    return Finding(
+        cause=Cause.MESH,
         host=host,
         fault=f"{path} is not Dockyard's",
         evidence=f"it does not begin with '{_WRITTEN}'{keys}; it is left alone",
@@ -98,9 +82,10 @@ def _file(interface: str, host: str, state: WireguardState) -> Foreign:
     )
 
 
-def _interface(interface: str, host: str, state: WireguardState) -> Foreign:
+def _interface(interface: str, host: str, state: WireguardState) -> Finding:
     kind = "without a key of ours" if state.interface is not None else "and no WireGuard interface"
-    return Foreign(
+    return Finding(
+        cause=Cause.MESH,
         host=host,
         fault=f"{interface} is not Dockyard's",
         evidence=f"it is there without {places.config(interface)}, {kind}; it is left alone",
@@ -110,13 +95,14 @@ def _interface(interface: str, host: str, state: WireguardState) -> Foreign:
     )
 
 
-def used_network(mesh: Mesh, host: str, state: WireguardState) -> Foreign | None:
+def used_network(mesh: Mesh, host: str, state: WireguardState) -> Finding | None:
     """The network of the mesh, in use on another device of the host."""
     if not state.overlaps:
         return None
     devices = [device for device in dict.fromkeys(one.device for one in state.overlaps) if device]
     look = [f"ip -4 address show dev {device}; ip -4 route show dev {device}" for device in devices]
-    return Foreign(
+    return Finding(
+        cause=Cause.MESH,
         host=host,
         fault=f"the network of the mesh, {mesh.network}, is used for something else, too",
         evidence="; ".join(map(str, state.overlaps)),
