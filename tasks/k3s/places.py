@@ -9,6 +9,9 @@ CONFIG = "/etc/rancher/k3s/config.yaml"
 TOKEN = "/etc/rancher/k3s/token"
 """The token by which a worker joins, for root alone."""
 
+NODE_PASSWORD = "/etc/rancher/node/password"
+"""By which K3s knows a node again; made at its first start."""
+
 STALE = "/run/dockyard-k3s-stale"
 """There from the move of the link until the next start."""
 

@@ -29,7 +29,7 @@ systemctl restart "$2\""""
 """The old token in the environment, the new one made by K3s itself: neither is on a command line."""
 
 _TAKE = """\
-set -eu; umask 077; to=$1 data=$2 unit=$3
+set -eu; umask 077; to=$1 data=$2 unit=$3 password=$4
 install -d -m 0700 -- "$(dirname -- "$to")"
 rm -rf -- "$to.new"; mkdir -- "$to.new"
 trap 'systemctl start "$unit"' EXIT
@@ -37,12 +37,17 @@ systemctl stop "$unit"
 for part in db tls cred token; do
   [ ! -e "$data/server/$part" ] || cp -a -- "$data/server/$part" "$to.new/"
 done
+[ ! -e "$password" ] || cp -a -- "$password" "$to.new/node-password"
 [ -d "$to.new/db" ] && [ -s "$to.new/token" ]
 sync -f -- "$to.new"; mv -T -- "$to.new" "$to\""""
-"""Stopped for the copy: then SQLite's file and its log belong together. Pods do not notice."""
+"""Stopped for the copy: then SQLite's file and its log belong together. Pods do not notice.
+
+The control plane's own password goes along, as its hash lies in the datastore: on a new disk K3s makes another one, and
+refuses itself with it (github.com/k3s-io/k3s/issues/3435).
+"""
 
 _RESTORE = """\
-set -eu; umask 077; from=$1 data=$2 unit=$3 aside=$4 note=$5 text=$6
+set -eu; umask 077; from=$1 data=$2 unit=$3 password=$4 aside=$5 note=$6 text=$7
 [ -d "$from/db" ] && [ -s "$from/token" ]
 trap 'systemctl start "$unit"' EXIT
 systemctl stop "$unit"
@@ -51,6 +56,11 @@ for part in db tls cred token; do
   [ ! -e "$data/server/$part" ] || mv -- "$data/server/$part" "$aside/"
   [ ! -e "$from/$part" ] || cp -a -- "$from/$part" "$data/server/"
 done
+if [ -e "$from/node-password" ]; then
+  [ ! -e "$password" ] || mv -- "$password" "$aside/node-password"
+  install -d -m 0700 -- "$(dirname -- "$password")"
+  cp -a -- "$from/node-password" "$password"
+fi
 printf '%s\\n' "$text" >"$note"; sync -f -- "$note\""""
 _RELEASE = re.compile(r"v1\.(\d+)\.(\d+)")
 
@@ -176,7 +186,7 @@ def plan_snapshot(topology: Topology, observed: Observed, *, name: str) -> Plan:
     if name in observed.of(K3S, server).snapshots:
         return {}
     to = f"{places.SNAPSHOTS}/{name}"
-    argv = ("sh", "-c", _TAKE, "take", to, places.DATA, places.SERVER)
+    argv = ("sh", "-c", _TAKE, "take", to, places.DATA, places.SERVER, places.NODE_PASSWORD)
     return {server: [Run(title=f"snapshot of the control plane in {to}", argv=argv, timeout_s=600)]}
 
 
@@ -196,7 +206,8 @@ def plan_restore(topology: Topology, observed: Observed, *, name: str, run: str)
         )
     aside = f"{places.SNAPSHOTS}/before-{run}"
     source = f"{places.SNAPSHOTS}/{name}"
-    argv = ("sh", "-c", _RESTORE, "restore", source, places.DATA, places.SERVER, aside, places.RESTORED, note)
+    where = (source, places.DATA, places.SERVER, places.NODE_PASSWORD, aside, places.RESTORED)
+    argv = ("sh", "-c", _RESTORE, "restore", *where, note)
     title = f"put the control plane back to {name}; what it is now goes to {aside}"
     return {server: [Run(title=title, argv=argv, timeout_s=600, destroys=f"{server}:{places.DATA}/server")]}
 

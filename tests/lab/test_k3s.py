@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,16 @@ import pytest
 
 from lab import Lab, Machine
 from lab.k3s import standin
-from tests.lab.conftest import HOSTS, Memory, Ran, Runbooks, replace_in, wait_until_healthy
+from tests.lab.conftest import (
+    HOSTS,
+    Memory,
+    Ran,
+    Runbooks,
+    pin_elsewhere,
+    replace_in,
+    typed_at_a_terminal,
+    wait_until_healthy,
+)
 
 NODES = {"dock-load": "10.20.0.4", "dock-prod": "10.20.0.2", "dock-mirror": "10.20.0.3"}
 URL = "https://opencloud.dock.internal"
@@ -112,7 +123,8 @@ def test_an_empty_folder_is_never_taken_for_the_volume(meshed: Lab, runbooks: Ru
     prod.succeed(f"mv {VOLUME} {VOLUME}.away && mkdir -m 2770 {VOLUME} && chgrp 1000 {VOLUME}", sudo=True)
     try:
         begin_again(meshed)
-        meshed["dock-load"].wait_until_succeeds(f"{PODS} | grep 'this is not the volume'", sudo=True, timeout_s=60)
+        said = f"""{PODS} | grep -F '"message": ".dockyard-volume is missing'"""
+        meshed["dock-load"].wait_until_succeeds(said, sudo=True, timeout_s=60)
         health = runbooks.run("health", "--json")
         named(health, "dock-prod", "the volume opencloud is not there", "nothing is mounted")
         refused = runbooks.run("phase1_baseline", "--yes", "--only", "Make the volumes")
@@ -138,7 +150,7 @@ def test_a_damaged_nats_store_is_named_and_mended_by_what_the_manual_says(meshed
     stream = f"{VOLUME}/data/nats/jetstream/stream/streams/KV"
     meshed["dock-prod"].succeed(f"install -d -g 1000 -m 2770 {stream} && : >{stream}/meta.inf", sudo=True)
     begin_again(meshed)
-    meshed["dock-load"].wait_until_succeeds(f"{PODS} | grep 'NATS store is damaged'", sudo=True, timeout_s=60)
+    meshed["dock-load"].wait_until_succeeds(f"{PODS} | grep -F 'store is damaged: /volume/'", sudo=True, timeout_s=60)
     named(runbooks.run("health", "--json"), "dock-prod", "is not ready", "the NATS store is damaged", "KV/meta.inf")
     meshed["dock-prod"].succeed(f"mv {VOLUME}/data/nats {VOLUME}/data/nats.damaged", sudo=True)
     wait_until_healthy(runbooks)
@@ -172,18 +184,48 @@ def test_after_a_power_cut_a_worker_comes_back_with_its_pod_and_its_data(meshed:
     wait_until_healthy(runbooks)
 
 
+NEW_KEY = """\
+mkdir /root/first && mv /etc/ssh/ssh_host_* /root/first &&
+ssh-keygen -q -t ed25519 -N "" -f /etc/ssh/ssh_host_ed25519_key && systemctl restart ssh &&
+cat /etc/ssh/ssh_host_ed25519_key.pub"""
+FIRST_KEY = "rm /etc/ssh/ssh_host_* && mv /root/first/* /etc/ssh && systemctl restart ssh"
+
+
+@pytest.fixture
+def anew(meshed: Lab, memory: Memory, inventory: Path, tmp_path: Path) -> Iterator[Machine]:
+    """dock-mirror as the installer leaves it, with a host key that the lab knows and ``inventory`` does not."""
+    memory.forget()
+    mirror, lab_knows = meshed["dock-mirror"], meshed.paths.known_hosts
+    mirror.reset()
+    before = lab_knows.read_text()
+    pinned = tmp_path / "known_hosts"
+    pinned.write_text(before)
+    pin_elsewhere(inventory, pinned)
+    kind, blob = mirror.succeed(NEW_KEY, sudo=True).split()[:2]
+    try:
+        lab_knows.write_text(f"{before}[127.0.0.1]:{mirror.spec.ssh_port} {kind} {blob}\n")
+        yield mirror
+        mirror.succeed(FIRST_KEY, sudo=True)
+    finally:
+        lab_knows.write_text(before)
+
+
 @pytest.mark.drill
-def test_a_worker_that_is_installed_anew_is_brought_back_by_one_run(
-    meshed: Lab, runbooks: Runbooks, memory: Memory
+def test_a_worker_that_is_installed_anew_is_trusted_by_a_person_and_brought_back_by_one_run(
+    meshed: Lab, runbooks: Runbooks, anew: Machine, inventory: Path
 ) -> None:
-    memory.built = ""
-    meshed["dock-mirror"].reset()
     meshed["dock-load"].wait_until_succeeds(
         f"{KUBECTL} get nodes -o json | grep NodeStatusUnknown", sudo=True, timeout_s=90
     )
-    runbooks.succeed("phase1_baseline", "--yes")
+    here, host = replace(runbooks, inventory=inventory), anew.spec.name
+    refused = here.run("phase1_baseline", "--yes")
+    assert refused.exit_code == 3, str(refused)
+    assert "trust.py" in refused.stdout
+    trusted, shown = typed_at_a_terminal(here, "trust", prompt=f"Type {host} to replace it: ", answer=host)
+    assert trusted == 0, shown
+    here.succeed("phase1_baseline", "--yes")
     assert {node["metadata"]["name"] for node in objects(meshed, "nodes")} == set(NODES)
-    wait_until_healthy(runbooks)
+    wait_until_healthy(here)
 
 
 def with_standin(version: str, folder: Path, inventory: Path) -> Path:
@@ -280,4 +322,27 @@ def test_the_volumes_move_to_another_worker_and_back(meshed: Lab, runbooks: Runb
 
     runbooks.succeed("k3s_move", "--to", "dock-prod", "--yes")
     assert the_pod(meshed)["spec"]["nodeName"] == "dock-prod"
+    wait_until_healthy(runbooks)
+
+
+@pytest.mark.drill
+def test_a_control_plane_on_a_new_disk_is_brought_back_from_the_copy_at_a_worker(
+    meshed: Lab, runbooks: Runbooks, memory: Memory
+) -> None:
+    memory.forget()
+    load = meshed["dock-load"]
+    load.succeed(f"{KUBECTL} create namespace dear", sudo=True)
+    meshed["dock-prod"].succeed(f"echo kept >{VOLUME}/data/kept", sudo=True)
+    old = load.succeed(f"cat {TOKEN}", sudo=True)
+    runbooks.succeed("k3s_snapshot", "--yes")
+    (name,) = load.succeed("ls /var/lib/dockyard/k3s-snapshots", sudo=True).split()
+
+    load.reset()
+    runbooks.succeed("phase1_baseline", "--yes")
+    load.fail(f"{KUBECTL} get namespace dear -o name", sudo=True)
+    assert load.succeed(f"cat {TOKEN}", sudo=True) != old
+    runbooks.succeed("k3s_snapshot", "--restore", name, "--yes", "--destroy", "dock-load:/var/lib/rancher/k3s/server")
+    load.succeed(f"{KUBECTL} get namespace dear -o name", sudo=True)
+    assert load.succeed(f"cat {TOKEN}", sudo=True) == old
+    assert fetched(meshed["dock-edge"], "/data/kept") == "kept\n"
     wait_until_healthy(runbooks)

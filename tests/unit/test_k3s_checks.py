@@ -44,9 +44,9 @@ def faults(seen: Observed) -> list[str]:
     return [f"{one.host}: {one.fault}" for one in found(seen)]
 
 
-def with_host(host: str, **parts: object) -> Observed:
+def with_host(host: str, **parts: Any) -> Observed:
     hosts: dict[str, object] = {name: planned(LAB, name) for name in NODE_NAMES}
-    return observed(LAB, {**hosts, host: replace(planned(LAB, host), **parts)})  # type: ignore[arg-type]
+    return observed(LAB, {**hosts, host: replace(planned(LAB, host), **parts)})
 
 
 def with_pod(one: Mapping[str, Any]) -> Observed:

@@ -97,7 +97,8 @@ def test_the_label_moves_and_what_was_drained_is_opened_once() -> None:
 def test_opencloud_gets_the_address_of_its_new_node_before_the_label_is_there() -> None:
     (change,) = k3s.plan_apply(LAB, seen(), manifests=at(MIRROR))[LOAD]
     (command,) = change.commands()
-    assert b"hostIP: 10.20.0.3" in command.stdin  # type: ignore[operator]
+    assert isinstance(command.stdin, bytes)
+    assert b"hostIP: 10.20.0.3" in command.stdin
     kinds = [step.title for step in steps(MIRROR)]
     assert kinds.index(f"Apply OpenCloud with the address of {MIRROR}") < kinds.index(
         f"Move the label of the volumes to {MIRROR}"

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
@@ -242,9 +243,9 @@ def test_a_move_takes_the_label_before_it_gives_it() -> None:
         move.plan_move(LAB, observed(LAB), to="dock-edge")
 
 
-def without_volume(cluster: Topology, **parts: object) -> dict[str, object]:
+def without_volume(cluster: Topology, **parts: Any) -> dict[str, object]:
     hosts: dict[str, object] = {host: planned(cluster, host) for host in NODE_NAMES}
-    return {**hosts, PROD: replace(planned(cluster, PROD), volumes={}, **parts)}  # type: ignore[arg-type]
+    return {**hosts, PROD: replace(planned(cluster, PROD), volumes={}, **parts)}
 
 
 EMPTY = k3s.Objects(answers=True)
@@ -314,7 +315,8 @@ def test_the_facts_of_a_node_are_read() -> None:
 def test_the_probe_of_this_machine_is_understood(tmp_path: Path) -> None:
     (tmp_path / "opencloud").mkdir()
     (tmp_path / "opencloud" / places.MARKER).write_text("opencloud\n")
-    cluster = topology(volumes=replace(LAB.cluster.k3s.volumes, path=str(tmp_path)))  # type: ignore[union-attr]
+    assert LAB.cluster.k3s
+    cluster = topology(volumes=replace(LAB.cluster.k3s.volumes, path=str(tmp_path)))
     command = k3s.K3S.probes(cluster, cluster.host(PROD))[0]
     text = subprocess.run(command.argv, capture_output=True, text=True, check=True).stdout
     state = read_facts(text, unit(places.AGENT))
@@ -323,13 +325,13 @@ def test_the_probe_of_this_machine_is_understood(tmp_path: Path) -> None:
 
 
 def test_a_dry_run_on_bare_hosts_shows_every_step_to_its_end() -> None:
-    silent = {"nodes": k3s.Api(answers=False), "live": k3s.Objects(answers=False)}
+    silent: dict[str, Any] = {"nodes": k3s.Api(answers=False), "live": k3s.Objects(answers=False)}
     pristine = observed(
         LAB,
         {host: bare(LAB, host) for host in NODE_NAMES},
         k3s_token={LOAD: Secret("")},
         opencloud_secret={LOAD: False},
-        **silent,  # type: ignore[arg-type]
+        **silent,
     )
     shown = [change.title for plan in all_plans(LAB, pristine) for changes in plan.values() for change in changes]
     for part in ("download K3s", "start k3s.service", "start k3s-agent.service", "make the volume", "apply opencloud"):

@@ -129,26 +129,28 @@ def test_a_snapshot_and_its_restore_move_everything_together(tmp_path: Path) -> 
     environment = fake_systemctl(tmp_path)
     server = tmp_path / "data" / "server"
     (server / "db").mkdir(parents=True)
-    for name, text in (("db/state.db", "old"), ("token", "old")):
-        (server / name).write_text(text)
+    password = tmp_path / "node" / "password"
+    password.parent.mkdir()
+    for path in (server / "db/state.db", server / "token", password):
+        path.write_text("old")
     kept = tmp_path / "kept" / "one"
-    take = ["sh", "-c", upkeep._TAKE, "take", str(kept), str(tmp_path / "data"), "k3s"]
+    take = ["sh", "-c", upkeep._TAKE, "take", str(kept), str(tmp_path / "data"), "k3s", str(password)]
     subprocess.run(take, check=True, env=environment)
-    assert (kept / "db" / "state.db").read_text() == (kept / "token").read_text() == "old"
+    assert {(kept / name).read_text() for name in ("db/state.db", "token", "node-password")} == {"old"}
     assert (tmp_path / "asked").read_text().split() == ["stop", "start"]
-    for name in ("db/state.db", "token"):
-        (server / name).write_text("new")
+    for path in (server / "db/state.db", server / "token", password):
+        path.write_text("new")
     aside, note = tmp_path / "kept" / "aside", server / "note"
     restore = [
         "sh",
         "-c",
         upkeep._RESTORE,
         "restore",
-        *map(str, (kept, tmp_path / "data", "k3s", aside, note, "one now")),
+        *map(str, (kept, tmp_path / "data", "k3s", password, aside, note, "one now")),
     ]
     subprocess.run(restore, check=True, env=environment)
-    assert (server / "db" / "state.db").read_text() == (server / "token").read_text() == "old"
-    assert (aside / "db" / "state.db").read_text() == (aside / "token").read_text() == "new"
+    assert {path.read_text() for path in (server / "db/state.db", server / "token", password)} == {"old"}
+    assert {(aside / name).read_text() for name in ("db/state.db", "token", "node-password")} == {"new"}
     assert note.read_text() == "one now\n"
 
 
@@ -203,7 +205,13 @@ def test_a_packed_snapshot_arrives_whole_and_for_one_alone_or_not_at_all(tmp_pat
 def test_a_snapshot_without_a_token_is_none(tmp_path: Path) -> None:
     environment = fake_systemctl(tmp_path)
     (tmp_path / "data" / "server" / "db").mkdir(parents=True)
-    take = ["sh", "-c", upkeep._TAKE, "take", str(tmp_path / "kept" / "one"), str(tmp_path / "data"), "k3s"]
+    take = [
+        "sh",
+        "-c",
+        upkeep._TAKE,
+        "take",
+        *map(str, (tmp_path / "kept" / "one", tmp_path / "data", "k3s", tmp_path / "x")),
+    ]
     assert subprocess.run(take, check=False, env=environment).returncode != 0
     assert not (tmp_path / "kept" / "one").exists()
     assert (tmp_path / "asked").read_text().split() == ["stop", "start"], "started again in any case"

@@ -134,6 +134,8 @@ def test_a_nats_store_that_was_cut_short_is_named_before_it_is_opened(
     for stream in (good, other):
         (stream / "msgs").mkdir(parents=True)
     (good / "meta.inf").write_text(WHOLE)
+    (good / "obs" / "sse-1").mkdir(parents=True)
+    (good / "obs" / "sse-1" / "meta.inf").write_text("")  # a consumer: NATS goes on without it
     if content is not None:
         (other / "meta.inf").write_text(content)
     ran = script("nats-store", tmp_path)
