@@ -173,8 +173,7 @@ def _bodies(printed: Printed) -> dict[str, Any]:
 
 
 def _data(printed: Printed, document: Any, kind: type[T]) -> T:
-    # mypy does not know that a generic Struct can be subscripted with a variable.
-    return typed(printed, document, _Answer[kind]).data  # type: ignore[valid-type]
+    return typed(printed, document, _Answer[kind]).data  # type: ignore[valid-type]  # a generic Struct takes a variable
 
 
 def _target(target: _Target) -> Target:

@@ -33,7 +33,8 @@ class Memory:
 
 EXPORTER = Memory(64)
 ALERTMANAGER = Memory(64)
-GRAFANA = Memory(256)
+GRAFANA = Memory(512)
+"""Grafana 13 idles at 330 MiB, and was killed at 400 (github.com/grafana/grafana/issues/123017)."""
 LOKI = Memory(192)
 
 

@@ -34,6 +34,13 @@ curl -fsS --max-time 60 -o "$folder/key" https://apt.grafana.com/gpg.key
 found=$(GNUPGHOME=$folder gpg --batch --show-keys --with-colons "$folder/key" | awk -F: '/^fpr/ { print $10; exit }')
 [ "$found" = "$wanted" ] || { echo "the key there is $found and not $wanted: has Grafana a new one?" >&2; exit 65; }
 install -D -m 0644 -- "$folder/key" "$path\""""
+_LOOK = """\
+[ ! -s "$2" ] || echo password
+show="gpg --batch --no-options --no-keyring --trust-model always --show-keys --with-colons"
+[ -s "$1" ] && $show "$1" 2>/dev/null | awk -F: -v now="$(date +%s)" '
+  /^pub/ { there = $7 == "" || $7 > now } END { exit !there }' && echo key; exit 0"""
+"""Says ``key`` of one that has not expired: Grafana puts the day off year by year, and apt takes no expired key."""
+
 _MAKE_PASSWORD = """\
 umask 077; openssl rand -hex 16 >"$1.new" && chown root:grafana "$1.new" && chmod 0640 "$1.new" &&
 sync "$1.new" && mv -f -- "$1.new" "$1\""""
@@ -49,7 +56,7 @@ Signed-By: {places.GRAFANA_KEY}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptionalState:
-    """``key`` and ``password`` say whether there is one."""
+    """``key`` and ``password`` say whether there is one, a key that has not expired."""
 
     key: bool = False
     password: bool = False
@@ -69,9 +76,8 @@ def _files() -> list[str]:
 
 
 def _probes(_topology: Topology, _host: Host) -> Sequence[Command]:
-    script = f"[ ! -s {places.GRAFANA_KEY} ] || echo key; [ ! -s {places.GRAFANA_PASSWORD} ] || echo password"
     return [
-        Command("grafana", ("sh", "-c", script)),
+        Command("grafana", ("sh", "-c", _LOOK, "look", places.GRAFANA_KEY, places.GRAFANA_PASSWORD)),
         *(read_file(path) for path in _files()),
         *(service_probe(name) for name in (places.GRAFANA, places.LOKI)),
     ]

@@ -160,9 +160,9 @@ def test_what_does_not_fit_on_the_machine_is_said_before_anything_is_installed()
     cluster = topology(grafana=True)
     (finding,) = monitoring.check_setup(cluster, observed({DASH: pristine(cluster, DASH)}))
     assert (finding.cause, finding.host) == (Cause.MONITORING, DASH)
-    assert finding.evidence == "the limits add up to 548 MiB of 470 MiB; 75% are the most"
+    assert finding.evidence == "the limits add up to 804 MiB of 470 MiB; 75% are the most"
     assert "leave out grafana" in finding.advice
-    roomy = replace(pristine(cluster, DASH), machine_mib=1024)
+    roomy = replace(pristine(cluster, DASH), machine_mib=2048)
     assert monitoring.check_setup(cluster, observed({DASH: roomy})) == []
 
 
@@ -211,6 +211,7 @@ def test_grafana_comes_from_its_own_repository_with_a_pinned_key_and_finds_its_d
     unit_text = str(written[places.drop_in(places.GRAFANA)])
     assert f'"GF_SECURITY_ADMIN_PASSWORD=$__file{{{places.GRAFANA_PASSWORD}}}"' in unit_text
     assert "GF_SERVER_HTTP_ADDR=10.20.0.1 " in unit_text
+    assert "GF_PLUGINS_PREINSTALL_AUTO_UPDATE=false" in unit_text
     assert {places.dashboard(name) for name in optional.DASHBOARDS} <= set(written)
 
 
