@@ -76,7 +76,7 @@ lint: python ## ruff and mypy --strict
 
 .PHONY: unit
 unit: python ## the quick tests: no root, no network, no machine
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto
 
 .PHONY: lab-test
 lab-test: setup ## the real runbooks on the lab's machines

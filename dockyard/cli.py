@@ -23,9 +23,9 @@ from dockyard.errors import DockyardError, Refused, UsageError
 from dockyard.journal import Journal
 from dockyard.lease import Lease
 from dockyard.observe import Observed
-from dockyard.remote import close_all, stopping
+from dockyard.remote import close_all, connect_ahead, stopping
 from dockyard.report import Report
-from dockyard.runbook import Engine, Options, Step
+from dockyard.runbook import Engine, Options, Step, hosts_of
 from dockyard.sudo import ask_before
 from dockyard.topology import Topology
 
@@ -237,6 +237,7 @@ def walk(
         journal = stack.enter_context(Journal(report.runbook))
         hold = _never
         if not chosen.dry_run:
+            connect_ahead(nornir, hosts_of(steps[0], topology, chosen))
             hold = stack.enter_context(Lease(nornir, topology.cluster.arbitrator, report.runbook)).hold
         engine = Engine(nornir, topology, chosen, report, journal, hold, ask_at_terminal)
         engine.run(steps)

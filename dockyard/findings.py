@@ -29,7 +29,8 @@ class Finding:
     """A fault on ``host`` (or between it and ``subject``).
 
     ``fault`` is one sentence, ``evidence`` the numbers or lines that prove it, ``advice`` what to type or look at next.
-    ``unseen`` marks a finding that says "this could not be looked at" rather than "this is broken".
+    ``unseen`` marks a finding that says "this could not be looked at" rather than "this is broken"; ``lasting`` one
+    that does not pass by waiting.
     """
 
     cause: Cause
@@ -39,6 +40,7 @@ class Finding:
     advice: str
     subject: str = ""
     unseen: bool = False
+    lasting: bool = False
 
     def __str__(self) -> str:
         return f"{self.host}: {self.fault} ({self.evidence})"

@@ -11,16 +11,19 @@ A command that fails is an answer like any other; `Outputs.text` raises when som
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import cast
 
 from nornir.core import Nornir
+from nornir.core.configuration import Config
 from nornir.core.inventory import ConnectionOptions
 from nornir.core.inventory import Host as NornirHost
 from nornir.core.plugins.connections import ConnectionPlugin, ConnectionPluginRegister
@@ -41,7 +44,7 @@ from dockyard.host_keys import HostKey
 from dockyard.sudo import password_for, refused, remember_refusal
 from dockyard.topology import Host, Sudo, Topology, Transport
 
-__all__ = ["Command", "Completed", "Outputs", "close_all", "execs", "prepare", "run", "shown_key"]
+__all__ = ["Command", "Completed", "Outputs", "close_all", "connect_ahead", "execs", "prepare", "run", "shown_key"]
 
 log = logging.getLogger(__name__)
 
@@ -57,9 +60,20 @@ execs: Counter[str] = Counter()
 stopping = threading.Event()
 """Set when this process was asked to stop: from then on no exclusive batch is sent any more."""
 
-_opening: dict[str, threading.Lock] = {}
 _opening_guard = threading.Lock()
 _importing = threading.Lock()
+
+
+@dataclass(slots=True)
+class _Attempts:
+    """Who connects to a host holds ``lock``; how the last attempt that failed did, and when (``time.monotonic()``)."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    failure: RemoteError | None = None
+    failed_at: float = 0.0
+
+
+_opening: dict[str, _Attempts] = {}
 
 
 class Outputs(Mapping[str, Completed]):
@@ -136,7 +150,7 @@ def run(task: Task, commands: Sequence[Command], *, exclusive: bool = False) -> 
     host = _target(task)
     batch = Batch(tuple(commands), exclusive=exclusive)
     wrapped = _request(host, batch)
-    connection = _connected(task, host)
+    connection = _connected(task.host, host, task.nornir.config)
     if exclusive and stopping.is_set():
         raise Unreachable(host.name, "nothing was sent, as this run was interrupted")
     execs[host.name] += 1
@@ -155,6 +169,23 @@ def close_all(nornir: Nornir) -> None:
     for host in nornir.inventory.hosts.values():
         for name in list(host.connections):
             _close(host, name)
+
+
+def connect_ahead(nornir: Nornir, hosts: Iterable[str]) -> None:
+    """Begin to connect to ``hosts`` in the background, while something else is done.
+
+    The first `run` on each waits for its connection, or gets the error of the attempt that it waited for. One that
+    OpenSSH makes with its first batch (``transport: system``) is not made earlier.
+    """
+    topology: Topology = nornir.inventory.defaults.data["topology"]
+    for name in hosts:
+        arguments = (nornir.inventory.hosts[name], topology.host(name), nornir.config)
+        threading.Thread(target=_connect_quietly, args=arguments, name=f"connect {name}", daemon=True).start()
+
+
+def _connect_quietly(nornir_host: NornirHost, host: Host, config: Config) -> None:
+    with contextlib.suppress(Exception):  # whoever needs the connection meets it, too, and says it
+        _connected(nornir_host, host, config)
 
 
 def prepare(nornir: Nornir) -> None:
@@ -217,18 +248,32 @@ def _request(host: Host, batch: Batch) -> Request:
     return request(batch, host.ssh.sudo, password=password)
 
 
-def _connected(task: Task, host: Host) -> Connection:
-    """The open connection of a host; a dead one is replaced. Threads of one host (lease, sweep) share it."""
-    name = _plugin(host)
+def _connected(nornir_host: NornirHost, host: Host, config: Config) -> Connection:
+    """The open connection of a host; a dead one is replaced. Threads of one host (lease, sweep) share it.
+
+    One that waited while another tried in vain gets that failure: an unreachable host costs its time limit once.
+    """
+    asked_at = time.monotonic()
     with _opening_guard:
-        opening = _opening.setdefault(host.name, threading.Lock())
-    with opening:
-        plugin = task.host.connections.get(name)
-        if plugin is not None and not cast(Connection, plugin.connection).is_usable():
-            _close(task.host, name)
-        if name not in task.host.connections:
-            _prepare(task.host, host)
-        return cast(Connection, task.host.get_connection(name, task.nornir.config))
+        opening = _opening.setdefault(host.name, _Attempts())
+    with opening.lock:
+        if opening.failure and opening.failed_at > asked_at:
+            raise opening.failure
+        try:
+            return _open(nornir_host, host, config)
+        except RemoteError as error:
+            opening.failure, opening.failed_at = error, time.monotonic()
+            raise
+
+
+def _open(nornir_host: NornirHost, host: Host, config: Config) -> Connection:
+    name = _plugin(host)
+    plugin = nornir_host.connections.get(name)
+    if plugin is not None and not cast(Connection, plugin.connection).is_usable():
+        _close(nornir_host, name)
+    if name not in nornir_host.connections:
+        _prepare(nornir_host, host)
+    return cast(Connection, nornir_host.get_connection(name, config))
 
 
 def _close(host: NornirHost, name: str) -> None:

@@ -10,7 +10,6 @@ A step is one of
 
 A step looks at its hosts first. Where it follows another one closely, ``stale_s`` lets it take what was seen less than
 so many seconds ago; a host that was changed was looked at after the change. 0 is a fresh look in any case.
-
 Since every step converges, a run that was cut off is simply run again.
 """
 
@@ -35,6 +34,7 @@ from dockyard.report import HostPlan, Report
 from dockyard.topology import Role, Topology
 
 KEPT_BACK_S = 60.0
+IN_VAIN = 5  # looks in a row with a `lasting` finding; one alone may be of the moment before something begins
 
 Check = Callable[[Topology, Observed], Sequence[Finding]]
 Planner = Callable[[Topology, Observed], Plan]
@@ -58,6 +58,7 @@ class Converge:
     ``each`` says that every host's changes depend on that host alone, so that one unreachable host keeps nobody else
     back. Without it the plan needs to have seen all hosts, and the step is refused when one is missing.
     ``together`` says that the changes of several hosts belong together: ``--limit`` may not tear them apart.
+    ``proved_by`` is where the changes show: what is read again after them. Empty: all that the step sees.
     """
 
     title: str
@@ -67,11 +68,12 @@ class Converge:
     each: bool = False
     together: bool = False
     stale_s: float = 0.0
+    proved_by: Domains = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Ask ``check`` every ``every_s`` seconds until it finds nothing; after ``timeout_s`` seconds the step failed.
+    """Ask ``check`` every ``every_s`` seconds: it finds nothing, something `lasting`, or ``timeout_s`` are over.
 
     When ``--limit`` kept changes back that it may wait for, it waits no longer than `KEPT_BACK_S`.
     """
@@ -97,7 +99,7 @@ class Page:
 class Confirm:
     """Show a page and go on only when its phrase is typed. Neither ``--yes`` nor a closed terminal answers it.
 
-    No page (None) means that there is nothing left to confirm.
+    No page (None): there is nothing left to confirm. ``for_all``: the phrase answers for the steps that follow, too.
     """
 
     title: str
@@ -105,6 +107,7 @@ class Confirm:
     sees: Domains
     on: Sequence[Role] = ()
     stale_s: float = 0.0
+    for_all: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +138,16 @@ class Options:
     limit: frozenset[str] | None = None
     destroy: frozenset[str] = frozenset()
     gone: frozenset[str] = frozenset()
+
+
+def hosts_of(step: Step, topology: Topology, options: Options) -> list[str]:
+    """The hosts that a step looks at."""
+    hosts = topology.with_role(*step.on) if step.on else topology.hosts.values()
+    away = options.gone if isinstance(step, Converge | Wait) else frozenset()
+    names = [host.name for host in hosts if host.name not in away]
+    if options.limit is None or not (isinstance(step, Converge) and step.each):
+        return names
+    return [name for name in names if name in options.limit]
 
 
 @dataclass(slots=True)
@@ -216,6 +229,7 @@ class Engine:
             self.report.note(f"The phrase would be: {page.phrase}")
         elif self.ask(f"To go on, type this:\n{page.phrase}\n> ") != page.phrase:
             raise Refused("the phrase was not typed", advice="Nothing was done in this step.")
+        self._all = self._all or step.for_all
 
     def _show(self, step: Show) -> None:
         self._observe(step)
@@ -224,13 +238,14 @@ class Engine:
         self.report.show(step.title, lines)
 
     def _wait(self, step: Wait) -> None:
-        timeout_s = min(step.timeout_s, KEPT_BACK_S) if self.kept_back else step.timeout_s
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + (min(step.timeout_s, KEPT_BACK_S) if self.kept_back else step.timeout_s)
         findings = self._check(step)
-        while findings and not self.options.dry_run and time.monotonic() < deadline:
+        in_vain = 0
+        while findings and not self.options.dry_run and time.monotonic() < deadline and in_vain < IN_VAIN:
             self.report.waiting(findings, deadline - time.monotonic())
             time.sleep(step.every_s)
             findings = self._check(step, again=True)
+            in_vain = in_vain + 1 if any(finding.lasting for finding in findings) else 0
         if findings and self.kept_back:
             self.report.note(f"--limit kept back what is to be done on {', '.join(sorted(self.kept_back))}")
         self._judge(findings)
@@ -262,7 +277,7 @@ class Engine:
 
     def _observe(self, step: Step, *, again: bool = False) -> dict[str, DockyardError]:
         """Look at the hosts of the step; returns why some could not be seen."""
-        hosts = self._scope(step)
+        hosts = hosts_of(step, self.topology, self.options)
         if not again and self._have_just_seen(step, hosts):
             return {}
         began_at = elapsed_s()
@@ -292,14 +307,6 @@ class Engine:
                 if domain.name in states and not isinstance(states[domain.name], DockyardError):
                     self._looks[host, domain.name] = (domain, began_at)
 
-    def _scope(self, step: Step) -> list[str]:
-        hosts = self.topology.with_role(*step.on) if step.on else self.topology.hosts.values()
-        away = self.options.gone if isinstance(step, Converge | Wait) else frozenset()
-        names = [host.name for host in hosts if host.name not in away]
-        if self.options.limit is None or not (isinstance(step, Converge) and step.each):
-            return names
-        return [name for name in names if name in self.options.limit]
-
     def _confirm(self, plan: Plan) -> None:
         doomed = {change.destroys for changes in plan.values() for change in changes if change.destroys}
         unnamed = sorted(doomed - self.options.destroy)
@@ -325,7 +332,7 @@ class Engine:
             answers = nornir.run(task=change.apply, plan=plan, probes_of=self._probes(step), on_failed=True)
         failures = {host: answer.exception for host, answer in answers.items() if answer.exception}
         states = {
-            host: read_all(step.sees, self.topology, self.topology.host(host), answer[0].result)
+            host: read_all(_read_again(step), self.topology, self.topology.host(host), answer[0].result)
             for host, answer in answers.items()
             if host not in failures
         }
@@ -337,7 +344,7 @@ class Engine:
         self._verify(step, plan)
 
     def _probes(self, step: Converge) -> Callable[[str], Sequence[Command]]:
-        return lambda name: probes_of(step.sees, self.topology, self.topology.host(name))
+        return lambda name: probes_of(_read_again(step), self.topology, self.topology.host(name))
 
     def _verify(self, step: Converge, plan: Plan) -> None:
         """The same plan must be empty now; raises StepFailed, or NotObserved when a host can no longer be read."""
@@ -353,6 +360,10 @@ class Engine:
                 f"the changes did not last on {', '.join(again)}: the same plan is not empty afterwards",
                 advice="Something else writes there too, or the host refuses silently; the diff above is what is left.",
             )
+
+
+def _read_again(step: Converge) -> Domains:
+    return step.proved_by or step.sees
 
 
 def _with_alternatives(error: NotObserved, later: Sequence[Step]) -> NotObserved:

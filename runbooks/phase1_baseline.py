@@ -9,8 +9,9 @@ role monitoring the steps of monitoring.py. Refused where DRBD runs that the inv
 Needs: ssh to every host with a pinned host key (runbooks/trust.py), root or sudo there, Debian's package sources.
 May destroy: nothing. Keys and volumes that are there are kept; the rest of /etc/hosts stays byte for byte.
 Way back: `systemctl disable --now wg-quick@wg0` on each host, and remove the managed block from /etc/hosts; on the DNS
-host `systemctl disable --now dockyard-dns`, for Ollama `systemctl revert ollama`; for K3s see docs/k3s.md, for the
-monitoring monitoring.py.
+host `systemctl disable --now dockyard-dns`, for Ollama remove
+/etc/systemd/system/ollama.service.d/zz-dockyard.conf and restart it; for K3s see docs/k3s.md, for the monitoring
+monitoring.py.
 Cut off in the middle: run it again.
 """
 
@@ -51,6 +52,9 @@ def names_for_pods(topology: Topology, _carrier: str) -> Mapping[str, str]:
 MANIFESTS: list[k3s.Manifests] = [names_for_pods, k3s.manifests, OPENCLOUD]
 """What is applied, in this order."""
 
+WITHIN_MESH = partial(Converge, sees=[wireguard.WIREGUARD], stale_s=30.0)
+"""Steps of WireGuard for which it is enough what the step before has seen."""
+
 FIRST_LOOK: Domains = [machine.MACHINE, bounds.BOUNDS]
 """What the first steps see: one look at every host serves them all."""
 
@@ -60,10 +64,10 @@ MESH: list[Step] = [
     Gate("No DRBD in productive use, no Pacemaker", bounds.check_plain, FIRST_LOOK, stale_s=30),
     Gate("Ollama and libvirt are in their corner", bounds.check_apart, FIRST_LOOK, stale_s=60),
     Wait("No key rotation is undecided", wireguard.check_way_back, [wireguard.WIREGUARD], timeout_s=240),
-    Converge("Give every host a private key of its own", wireguard.plan_keys, [wireguard.WIREGUARD], each=True),
-    Converge("Give every pair a preshared key", wireguard.plan_preshared_keys, [wireguard.WIREGUARD], together=True),
-    Converge("Write the interface files", wireguard.plan_interface, [wireguard.WIREGUARD]),
-    Converge("Bring the interfaces in line, tunnels stay", wireguard.plan_running, [wireguard.WIREGUARD]),
+    WITHIN_MESH("Give every host a private key of its own", wireguard.plan_keys, each=True),
+    WITHIN_MESH("Give every pair a preshared key", wireguard.plan_preshared_keys, together=True),
+    WITHIN_MESH("Write the interface files", wireguard.plan_interface),
+    WITHIN_MESH("Bring the interfaces in line, tunnels stay", wireguard.plan_running),
     Converge("Write the names into /etc/hosts", hosts_file.plan_hosts_file, [hosts_file.NAMES], each=True),
     Wait(
         "Every direction of the mesh carries full packets",
@@ -71,7 +75,7 @@ MESH: list[Step] = [
         [wireguard.WIREGUARD, wireguard.REACH],
         timeout_s=120,
     ),
-    Gate("Every name means the same on every host", hosts_file.check_names, [hosts_file.NAMES]),
+    Gate("Every name means the same on every host", hosts_file.check_names, [hosts_file.NAMES], stale_s=60),
 ]
 
 DNS: list[Step] = [

@@ -24,10 +24,13 @@ from tasks import drbd, hosts_file, machine, wireguard
 SEES: Domains = [drbd.DRBD, drbd.WRITER]
 ON = drbd.ROLES
 
+FIRST_LOOK: Domains = [machine.MACHINE, wireguard.WIREGUARD, wireguard.REACH, hosts_file.NAMES]
+"""What the gates see: one look at every host serves them all."""
+
 STEPS: list[Step] = [
-    Gate("Clocks, disks and tools are in order", machine.check_machine, [machine.MACHINE]),
-    Gate("The mesh carries full packets", wireguard.check_mesh, [wireguard.WIREGUARD, wireguard.REACH]),
-    Gate("Names mean the same everywhere", hosts_file.check_names, [hosts_file.NAMES]),
+    Gate("Clocks, disks and tools are in order", machine.check_machine, FIRST_LOOK),
+    Gate("The mesh carries full packets", wireguard.check_mesh, FIRST_LOOK, stale_s=30),
+    Gate("Names mean the same everywhere", hosts_file.check_names, FIRST_LOOK, stale_s=30),
     Converge("Install DRBD's tools", drbd.plan_tools, [drbd.TOOLS], on=ON),
     Converge("Make the secret by which the replicas know each other", drbd.plan_secret, SEES, on=ON),
     Converge("Share the secret", drbd.plan_share_secret, [*SEES, drbd.SECRET], on=ON, together=True),

@@ -19,7 +19,7 @@ import pytest
 from dockyard import connections
 from dockyard.errors import AuthenticationFailed, FramingError, RemoteError, SudoRefused, Unreachable
 from dockyard.framing import LOCK
-from dockyard.remote import Command, close_all, execs, prepare
+from dockyard.remote import Command, close_all, connect_ahead, execs, prepare
 from dockyard.topology import Sudo, Transport
 from tests.ssh.sshd import Asking, Opening, Sshd, free_port, host_at, make_key, nornir_of, wait_until
 
@@ -31,6 +31,10 @@ def silent_listener() -> Iterator[int]:
     """A port that takes connections and never says a word."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield listener.getsockname()[1]
+
+
+def is_connecting(host: str) -> bool:
+    return any(thread.name == f"connect {host}" for thread in threading.enumerate())
 
 
 def test_a_closed_port_is_unreachable_at_once(server: Sshd, lane: Transport, opening: Opening) -> None:
@@ -49,6 +53,30 @@ def test_a_host_that_takes_the_connection_and_is_silent_costs_the_connect_timeou
         with pytest.raises(Unreachable):
             ask(TRUE)
         assert 1.5 < time.monotonic() - started < 5
+
+
+def test_whoever_waits_while_another_tries_in_vain_has_the_failure_and_the_next_tries_anew(
+    server: Sshd, opening: Opening
+) -> None:
+    with silent_listener() as port:
+        ask = opening(replace(host_at(server, Transport.NETMIKO, connect_timeout_s=2.0), port=port))
+        started = time.monotonic()
+        connect_ahead(ask.nornir, ["dock-test"])
+        wait_until(lambda: is_connecting("dock-test"), "the attempt in the background")
+        with pytest.raises(Unreachable):
+            ask(TRUE)
+        assert time.monotonic() - started < 3.5
+        with pytest.raises(Unreachable):
+            ask(TRUE)
+        assert time.monotonic() - started > 3.5
+
+
+def test_what_was_connected_ahead_is_used(server: Sshd, opening: Opening) -> None:
+    ask = opening(host_at(server, Transport.NETMIKO))
+    connect_ahead(ask.nornir, ["dock-test"])
+    wait_until(lambda: "Accepted publickey" in server.log, "the login in the background")
+    ask(TRUE)
+    assert server.log.count("Accepted publickey") == 1
 
 
 def test_a_name_that_does_not_resolve_is_said(server: Sshd, lane: Transport, opening: Opening) -> None:

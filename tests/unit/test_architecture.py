@@ -16,6 +16,7 @@ ALLOWED = {
     "runbooks": {"runbooks", "tasks", "dockyard"},
 }
 OURS = set(ALLOWED) | {"tests", "bench"}
+IGNORED = "# type: " + "ignore"
 FILES = sorted(path for top in ALLOWED for path in (ROOT / top).rglob("*.py"))
 
 
@@ -44,6 +45,13 @@ def test_imports_run_one_way(path: Path) -> None:
 def test_domains_do_not_import_each_other(path: Path) -> None:
     own = path.relative_to(ROOT / "tasks").parts[0].removesuffix(".py")
     assert {name.split(".")[1] for name in imported(path) if name.startswith("tasks.")} <= {own}
+
+
+def test_whoever_ignores_a_type_says_why() -> None:
+    places = [*FILES, *(path for top in ("tests", "bench") for path in (ROOT / top).rglob("*.py"))]
+    lines = [line for path in places for line in path.read_text(encoding="utf-8").splitlines() if IGNORED in line]
+    assert lines
+    assert [line for line in lines if not re.search(r"ignore\[[^]]+\]  # \S", line)] == []
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,10 @@ from dockyard.errors import CommandFailed, NotObserved, ParseError, Refused, Ste
 from dockyard.files import FileState, read_file
 from dockyard.findings import Cause, Finding
 from dockyard.journal import Journal
-from dockyard.observe import Domain, Observed, sweep
+from dockyard.observe import Domain, Domains, Observed, sweep
 from dockyard.remote import Command, Outputs
 from dockyard.report import Report
-from dockyard.runbook import Confirm, Converge, Engine, Gate, Options, Page, Show, Step, Wait
+from dockyard.runbook import IN_VAIN, Confirm, Converge, Engine, Gate, Options, Page, Show, Step, Wait
 from dockyard.topology import Host, Topology
 from tests.unit.conftest import LocalCluster
 
@@ -248,6 +249,18 @@ def test_waiting_ends_when_the_state_comes_or_the_time_is_over(motd: Motd, run: 
         run(Wait("They never come", motd.check, [motd.domain], timeout_s=0.05, every_s=0.01))
 
 
+def test_what_does_not_pass_by_itself_is_not_waited_for(motd: Motd, run: Runner) -> None:
+    looks = []
+
+    def check(topology: Topology, observed: Observed) -> list[Finding]:
+        looks.append(observed)
+        return [replace(finding, lasting=True) for finding in motd.check(topology, observed)]
+
+    with pytest.raises(StepFailed):
+        run(Wait("They never come", check, [motd.domain], timeout_s=60, every_s=0.01))
+    assert len(looks) == IN_VAIN + 1
+
+
 def test_a_step_may_take_what_was_just_seen_and_what_its_own_change_showed(motd: Motd, run: Runner) -> None:
     seen_after = Gate("The names are right", motd.check, [motd.domain], stale_s=60)
     run(Converge("Write", motd.plan, [motd.domain]), seen_after, yes=True)
@@ -256,6 +269,29 @@ def test_a_step_may_take_what_was_just_seen_and_what_its_own_change_showed(motd:
     assert set(run.cluster.execs().values()) == {3}, "the first step of a run looks in any case"
     run(seen_after, Gate("They still are", motd.check, [motd.domain]))
     assert set(run.cluster.execs().values()) == {5}
+
+
+def test_a_change_is_proved_by_what_it_shows_in_and_the_rest_is_looked_at_again_when_it_is_needed(
+    motd: Motd, run: Runner
+) -> None:
+    looks: list[str] = []
+
+    def read(_: Topology, host: Host, __: Outputs) -> str:
+        looks.append(host.name)
+        return "seen"
+
+    rest: Domain[str] = Domain("rest", lambda _t, _h: [Command("rest", ("true",))], read)
+    sees: Domains = [motd.domain, rest]
+    hosts = sorted(run.cluster.topology.hosts)
+    run(Converge("Write", motd.plan, sees, proved_by=[motd.domain]), yes=True)
+    assert sorted(looks) == hosts
+    for path in motd.folder.glob("*/motd"):
+        path.unlink()
+    write = Converge("Write", motd.plan, sees, proved_by=[motd.domain])
+    run(write, Gate("Look", lambda _t, _o: [], [rest], stale_s=60), yes=True)
+    assert sorted(looks) == sorted(3 * hosts)
+    with pytest.raises(StepFailed, match="did not last"):
+        run(Converge("Empty", lambda _t, _o: emptied(motd, run), sees, proved_by=[motd.domain]), yes=True)
 
 
 def test_what_is_too_old_or_was_asked_otherwise_is_looked_at_again(motd: Motd, run: Runner) -> None:
@@ -371,6 +407,14 @@ def test_the_phrase_opens_the_way_and_a_dry_run_only_shows_it(motd: Motd, run: R
     run.answer = PAGE.phrase
     run(*confirmed(motd), yes=True)
     assert set(contents(motd)) == set(run.cluster.topology.hosts)
+
+
+def test_a_phrase_that_answers_for_all_is_the_last_question(motd: Motd, run: Runner) -> None:
+    run.answer = PAGE.phrase
+    page, change = confirmed(motd)
+    assert isinstance(page, Confirm)
+    run(replace(page, for_all=True), change)
+    assert (len(run.asked), set(contents(motd))) == (1, set(run.cluster.topology.hosts))
 
 
 def test_without_a_page_there_is_nothing_to_confirm(motd: Motd, run: Runner) -> None:
