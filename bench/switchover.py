@@ -62,12 +62,13 @@ def script(to: str, record: Record, folder: Path) -> str:
     new = Record(writer=to, generation=record.generation + 1, since=this_run())
     name, token = replication.resource, f"{replication.mount}/{places.TOKEN}"
     in_sync = f'drbdadm status {name}; [ "$(drbdadm dstate {name})" = UpToDate/UpToDate ]'
+    handed_over = f'{in_sync}; [ "$(drbdadm role {name})" = Secondary/Secondary ]'
     lines = [
         (judge, f"cat {places.WRITER}"),
         *((host, in_sync) for host in (old, to)),
         (old, command_of(write_token(replication, new.generation))),
         (old, command_of(DEMOTE)),
-        *((host, in_sync) for host in (old, to)),
+        *((host, handed_over) for host in (to, old)),
         *((host, command_of(write_record(new))) for host in (judge, old, to)),
         (to, f"systemctl start {places.STORAGE}"),
         (to, command_of(wait_for_mount(replication))),

@@ -36,6 +36,9 @@ WAIT = partial(Wait, sees=SEES, on=ON, stale_s=10.0)
 GATE = partial(Gate, sees=SEES, on=ON, stale_s=10.0)
 """Steps for which it is enough what the step before has seen; what must not happen is refused by the host itself."""
 
+VERSIONS: Domains = [EVIDENCE, machine.MACHINE, release.RELEASE]
+"""What evidence holds for. A switch does not change it: `planned` looks at it while the storage still serves."""
+
 
 def main() -> int:
     """Read the command line, switch over, and return the exit code."""
@@ -58,14 +61,28 @@ def _steps(arguments: argparse.Namespace, topology: Topology) -> list[Step]:
 
 
 def planned(to: str) -> list[Step]:
-    """The steps of a switch to ``to`` while both replicas are up. What both sides must say is asked anew: 1 and 3."""
-    since = this_run()
+    """The steps of a switch to ``to`` while both replicas are up. What they must say is asked anew: 1, 3, 4.
+
+    4 is there because 3 asks both at once, and one may answer late: what is out of sync on the old side is known to it
+    when the new one has read the end of its role, and only a look that begins then is sure to show it.
+    """
+    since, handed_over = this_run(), partial(drbd.check_handed_over, to=to)
     return [
-        Gate("Both replicas are up, connected and in sync", partial(drbd.check_ready, to=to), SEES, on=ON),
+        Gate(
+            "Both replicas are up, connected and in sync",
+            partial(drbd.check_ready, to=to),
+            [*SEES, *VERSIONS],
+            on=ON,
+        ),
         CONVERGE("Write a token, stop what uses the storage, unmount, demote", partial(drbd.plan_let_go, to=to)),
         Wait(
-            "Everything has arrived on the other side", partial(drbd.check_all_sent, to=to), SEES, timeout_s=600, on=ON
+            "Everything has arrived on the other side",
+            handed_over,
+            [drbd.LIVE],
+            timeout_s=600,
+            on=drbd.REPLICAS,
         ),
+        Gate("The side that let go lacks nothing, and stays so", handed_over, [drbd.live_beside(to)], on=drbd.REPLICAS),
         CONVERGE(f"Name {to} as the writer", partial(drbd.plan_new_writer, to=to, since=since), sees=[drbd.WRITER]),
         CONVERGE("Tell the replicas who may write", drbd.plan_copies, sees=[drbd.WRITER], together=True),
         CONVERGE(f"Promote and mount on {to}", partial(drbd.plan_promote, to=to)),
@@ -82,9 +99,10 @@ def disaster(to: str) -> list[Step]:
     since = this_run()
     return [
         Gate("The writer is gone, and the copy here is good", partial(drbd.check_gone, to=to), sees, on=ON),
-        Confirm("What is known, and what it may cost", partial(drbd.preflight, to=to), sees, on=ON),
+        Confirm("What is known, and what it may cost", partial(drbd.preflight, to=to), sees, on=ON, for_all=True),
         Gate("The writer is still gone", partial(drbd.check_gone, to=to), sees, on=ON),
-        CONVERGE(f"Name {to} as the writer", partial(drbd.plan_new_writer_alone, to=to, since=since), together=True),
+        CONVERGE(f"Name {to} as the writer", partial(drbd.plan_new_writer_alone, to=to, since=since)),
+        CONVERGE(f"Tell {to}", partial(drbd.plan_told_alone, to=to)),
         CONVERGE(f"Promote and mount on {to}", partial(drbd.plan_promote_alone, to=to)),
         WAIT(f"{to} has the storage", partial(drbd.check_promoted, to=to), timeout_s=60, every_s=0.5),
         CONVERGE(f"Mark the storage, and start what uses it on {to}", partial(drbd.plan_start_alone, to=to)),
@@ -94,8 +112,8 @@ def disaster(to: str) -> list[Step]:
 
 def _keep(to: str, kind: str) -> Converge:
     plan = partial(drbd.plan_switched, to=to, kind=kind, versions=_versions)
-    sees: Domains = [drbd.LIVE, drbd.WRITER, EVIDENCE, machine.MACHINE, release.RELEASE]
-    return CONVERGE("Keep it as evidence", plan, sees=sees)
+    sees: Domains = [drbd.LIVE, drbd.WRITER, *VERSIONS]
+    return Converge("Keep it as evidence", plan, sees, on=ON, stale_s=600.0, proved_by=[EVIDENCE])
 
 
 def _versions(topology: Topology, observed: Observed, host: str) -> dict[str, str]:

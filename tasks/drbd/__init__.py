@@ -7,10 +7,17 @@ is `switch`; `check_drbd` is what health asks.
 
 from tasks.drbd.checks import check_connected, check_drbd, in_use
 from tasks.drbd.config import SECRET, plan_config, plan_secret, plan_share_secret
-from tasks.drbd.disaster import check_gone, plan_new_writer_alone, plan_promote_alone, plan_start_alone, preflight
+from tasks.drbd.disaster import (
+    check_gone,
+    plan_new_writer_alone,
+    plan_promote_alone,
+    plan_start_alone,
+    plan_told_alone,
+    preflight,
+)
 from tasks.drbd.parted import CHANGES, PARTED
 from tasks.drbd.places import STORAGE
-from tasks.drbd.replica import DRBD, LIVE, REPLICAS, ROLES, other_of, replica_called, replication_of
+from tasks.drbd.replica import DRBD, LIVE, REPLICAS, ROLES, live_beside, other_of, replica_called, replication_of
 from tasks.drbd.returned import check_one_history, plan_reconnect, plan_retire, what_came_back
 from tasks.drbd.storage import (
     plan_file_system,
@@ -26,6 +33,7 @@ from tasks.drbd.storage import (
 from tasks.drbd.switch import (
     USERS,
     check_all_sent,
+    check_handed_over,
     check_promoted,
     check_ready,
     check_token,
@@ -60,12 +68,14 @@ __all__ = [
     "check_connected",
     "check_drbd",
     "check_gone",
+    "check_handed_over",
     "check_one_history",
     "check_promoted",
     "check_ready",
     "check_token",
     "check_verify",
     "in_use",
+    "live_beside",
     "other_of",
     "plan_config",
     "plan_copies",
@@ -89,6 +99,7 @@ __all__ = [
     "plan_start_alone",
     "plan_storage",
     "plan_switched",
+    "plan_told_alone",
     "plan_tools",
     "plan_units",
     "plan_up",

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from tasks.drbd import places
 from tasks.drbd.failures import (
     Fault,
     Setup,
@@ -209,5 +210,5 @@ def after_failover(setup: Setup, before: World) -> str:
     then = mended(setup, failed_over(setup, before, setup.peer(old)))
     if then.alone.issuperset(setup.replicas):
         return f"split brain: python runbooks/split_brain.py{setup.options}"
-    demote = f"on {old}: systemctl stop dockyard-storage, then " if old in then.primary else ""
+    demote = f"on {old}: {places.LET_GO}, then " if old in then.primary else ""
     return f"{demote}{old} follows; python runbooks/failback.py{setup.options}"

@@ -142,15 +142,15 @@ class Hands:
         script = script.replace("RESOURCE", replication_of(self.topology).resource)
         return self._typed(host, script, "out-of-sync:0", again=True)
 
-    def name_writer(self, host: str, writer: str) -> Typed:
-        """Name ``writer`` in the record on ``host``, with the next generation; prints the line for the other hosts.
+    def name_writer(self, host: str, writer: str, *, ahead: int = 1) -> Typed:
+        """Name ``writer`` in the record on ``host``, ``ahead`` generations later; prints the line for the other hosts.
 
-        Typed twice it changes nothing the second time.
+        Two after a disaster (see `disaster.plan_new_writer_alone`). Typed twice it changes nothing the second time.
         """
         script = f"""\
 cd {shlex.quote(places.WRITER.rpartition("/")[0])}
 if ! grep -qx writer={writer} writer; then
-  printf 'writer={writer}\\ngeneration=%s\\nsince=%s\\n' $(({GENERATION} + 1)) $(date -u +%FT%TZ) >writer.new
+  printf 'writer={writer}\\ngeneration=%s\\nsince=%s\\n' $(({GENERATION} + {ahead})) $(date -u +%FT%TZ) >writer.new
   sync writer.new && mv writer.new writer && sync .
 fi
 {self.show_line(host, writer).command}"""

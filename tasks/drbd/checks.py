@@ -9,6 +9,7 @@ from dockyard.findings import Cause, Finding
 from dockyard.observe import Observed
 from dockyard.topology import Replication, Topology
 from dockyard.unseen import unseen
+from tasks.drbd import places
 from tasks.drbd.config import members
 from tasks.drbd.replica import DRBD, LIVE, Live, ReplicaState, replication_of
 from tasks.drbd.state import Disk
@@ -105,7 +106,7 @@ def _two_writers(name: str, states: STATES) -> Iterator[Finding]:
             subject=writers[1],
             fault=f"{name} is Primary on two hosts: both are being written",
             evidence="; ".join(f"{host}: {states[host].sentence}" for host in writers),
-            advice="On the host that should not write, at once: systemctl stop dockyard-storage. "
+            advice=f"On the host that should not write, at once: {places.LET_GO}. "
             "Then look at both sides: python runbooks/split_brain.py",
         )
 
@@ -239,6 +240,14 @@ def _copies(topology: Topology, observed: Observed, record: Record) -> Iterator[
                 f"here: {shown(copy)}; arbitrator: {shown(record)}",
                 _mends(topology, record, {host: copy}, returned=returned),
             )
+
+
+def contradicted(topology: Topology, observed: Observed) -> list[Finding]:
+    """The arbitrator's record cannot be the one that counts, as a copy shows; nothing while it was not seen."""
+    judge, copies = topology.cluster.arbitrator, observed.seen(WRITER)
+    record = copies.get(judge)
+    why = contradiction(topology, record, copies) if record else ""
+    return [finding(judge, "who may write is not certain", why, find_out(topology))] if why else []
 
 
 def _mends(topology: Topology, record: Record, copies: Mapping[str, Record], *, returned: bool) -> str:

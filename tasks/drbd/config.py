@@ -33,6 +33,7 @@ drbdadm --config-file "$all" dump "$4\""""
 """Read the new file together with all others: one that clashes makes every drbdadm(8) fail, for every resource."""
 
 _COUNTED = re.compile(r"^([^#\n]*\busage-count\s+)\w+", re.MULTILINE)
+_NODE_ID = re.compile(r"^    on (\S+) \{\n\s+node-id (\d+);", re.MULTILINE)
 _GLOBAL = re.compile(r"^([^#\n]*\bglobal\s*\{)", re.MULTILINE)
 
 
@@ -40,7 +41,8 @@ _GLOBAL = re.compile(r"^([^#\n]*\bglobal\s*\{)", re.MULTILINE)
 class Replica:
     """One ``on`` section: ``disk`` is None for a diskless tie-breaker, ``metadata`` for internal metadata.
 
-    ``node_id`` goes by the names, so that it stays when the roles are exchanged: DRBD 9 keeps it in its metadata.
+    ``node_id`` goes by the names, so that it stays when roles are exchanged or the arbitrator moves: DRBD 9 keeps it
+    in its metadata.
     """
 
     node_id: int
@@ -142,11 +144,13 @@ def plan_config(topology: Topology, observed: Observed) -> Plan:
     """Write the resource file everywhere, and switch DRBD's own usage counter (which phones home) off.
 
     Raises:
-        StepFailed: a host's own name is not the one in the inventory, so that DRBD would not find itself in the file.
+        StepFailed: a host's own name is not the one in the inventory, so that DRBD would not find itself in the file;
+            or the file there has other node ids.
     """
     hosts = members(topology, observed)
     _refuse_other_names(hosts, observed)
     text = resource_file(topology, hosts, quorum=is_9(topology, observed))
+    _refuse_other_ids(topology, observed, hosts)
     return {host: changes for host in hosts if (changes := _changes(topology, observed, host, text))}
 
 
@@ -158,6 +162,20 @@ def _refuse_other_names(hosts: Sequence[str], observed: Observed) -> None:
             "; ".join(f"{host} calls itself {name!r}" for host, name in wrong.items()),
             advice="DRBD finds itself in its file by `uname -n`: hostnamectl set-hostname NAME, or mend hosts.yaml.",
         )
+
+
+def _refuse_other_ids(topology: Topology, observed: Observed, hosts: Sequence[str]) -> None:
+    """DRBD 9 keeps the node ids in its metadata: with others in the file no replica would find its disk again."""
+    path, wanted = places.config(replication_of(topology)), {host: str(node_id(topology, host)) for host in hosts}
+    for host in hosts:
+        there = dict(_NODE_ID.findall(observed.of(DRBD, host).files[path].content))
+        other = sorted(name for name in wanted.keys() & there.keys() if wanted[name] != there[name])
+        if other and topology.host(host).drbd:
+            names = ", ".join(f"{name} {there[name]} -> {wanted[name]}" for name in other)
+            raise StepFailed(
+                f"{host}: other node ids stand in {path} than would be written ({names})",
+                advice="DRBD 9 has them in its metadata. Renamed hosts? Keep their names, or make the metadata anew.",
+            )
 
 
 def _changes(topology: Topology, observed: Observed, host: str, text: str) -> list[Change]:
@@ -203,9 +221,9 @@ def resource_file(topology: Topology, hosts: Sequence[str], *, quorum: bool) -> 
 
 
 def node_id(topology: Topology, host: str) -> int:
-    """The node id of DRBD 9, of a replica or of the tie-breaker: its place among their names."""
-    replicas = {replica.name for role in REPLICAS for replica in topology.with_role(role)}
-    return sorted({*replicas, topology.cluster.arbitrator}).index(host)
+    """The node id of DRBD 9: a replica's is its place among both names, the tie-breaker's is 2, whoever it is."""
+    replicas = sorted(replica.name for role in REPLICAS for replica in topology.with_role(role))
+    return [*replicas, topology.cluster.arbitrator].index(host)
 
 
 def _replica(host: Host, own_id: int) -> Replica:

@@ -1,7 +1,8 @@
 """The writer is gone: give the storage to the other replica, on evidence, when a person types what it may cost.
 
 Order: `check_gone`, the page of `preflight`, `check_gone` again (minutes may have passed), `plan_new_writer_alone`,
-`plan_promote_alone`, `check_promoted`, `plan_start_alone`. DRBD is never forced: what is not UpToDate stays Secondary.
+`plan_told_alone`, `plan_promote_alone`, `check_promoted`, `plan_start_alone`. DRBD is never forced: what is not
+UpToDate stays Secondary.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dockyard.runbook import Page
 from dockyard.topology import Topology
 from dockyard.unseen import unseen
 from tasks.drbd import sizing
-from tasks.drbd.checks import finding
+from tasks.drbd.checks import contradicted, finding
 from tasks.drbd.replica import LIVE, other_of, replication_of
 from tasks.drbd.state import Disk
 from tasks.drbd.switch import USERS, begin_promoted, plan_promote, plan_start, write_token
@@ -58,7 +59,7 @@ _OFF = "switch it off first, so that it cannot write any more; then run this aga
 
 def _unfit(topology: Topology, observed: Observed, to: str, gone: str) -> list[Finding]:
     found: list[Finding] = []
-    state, record = observed.seen(LIVE).get(to), observed.seen(WRITER).get(topology.cluster.arbitrator)
+    state = observed.seen(LIVE).get(to)
     if state is None:
         return unseen(observed, LIVE, Cause.DRBD)
     if state.doubt:
@@ -77,10 +78,16 @@ def _unfit(topology: Topology, observed: Observed, to: str, gone: str) -> list[F
         judge = topology.cluster.arbitrator
         advice = f"Bring {gone} or {judge} back; a host that has just booted needs the other replica (docs/failures.md)"
         found.append(finding(to, "it has no quorum: DRBD refuses to promote it", state.sentence, advice))
+    return [*found, *_unsound(topology, observed, gone, to)]
+
+
+def _unsound(topology: Topology, observed: Observed, gone: str, to: str) -> list[Finding]:
+    """The arbitrator's record is not one that the next one may follow."""
+    record = observed.seen(WRITER).get(topology.cluster.arbitrator)
     if record and record.writer not in {gone, to}:
         fault = f"the arbitrator names {shown(record)}"
-        found.append(finding(to, fault, f"generation {record.generation}", "docs/drbd.md, Who may write"))
-    return found
+        return [finding(to, fault, f"generation {record.generation}", "docs/drbd.md, Who may write")]
+    return contradicted(topology, observed)
 
 
 _PRICE = """\
@@ -127,12 +134,22 @@ def _ago(seconds: int | None) -> str:
 
 
 def plan_new_writer_alone(topology: Topology, observed: Observed, *, to: str, since: str) -> Plan:
-    """Name ``to`` as the writer, with the next generation, at the arbitrator and on ``to`` itself."""
+    """Name ``to`` as the writer, with the next generation but one, at the arbitrator.
+
+    The next one is what the lost writer may hold for its own: a switch away from it that was given up has that token.
+    """
     record = writer_of(topology, observed)
-    if record.writer != to:
-        record = Record(writer=to, generation=record.generation + 1, since=since)
-    hosts = (topology.cluster.arbitrator, to)
-    return {host: [write_record(record)] for host in hosts if observed.of(WRITER, host) != record}
+    if record.writer == to:
+        return {}
+    return {
+        topology.cluster.arbitrator: [write_record(Record(writer=to, generation=record.generation + 2, since=since))]
+    }
+
+
+def plan_told_alone(topology: Topology, observed: Observed, *, to: str) -> Plan:
+    """Tell ``to``, once the arbitrator has it: a run that was cut off between the two finds no contradiction."""
+    record = writer_of(topology, observed)
+    return {} if observed.of(WRITER, to) == record else {to: [write_record(record)]}
 
 
 def plan_promote_alone(topology: Topology, observed: Observed, *, to: str) -> Plan:

@@ -81,6 +81,7 @@ def procedure(topology: Topology, versions: Sequence[Version], language: str, *,
         record=places.WRITER,
         guard=places.GUARD,
         storage=places.STORAGE,
+        let_go=places.LET_GO,
         up=places.UP,
         restore=restore,
     )

@@ -15,6 +15,9 @@ STORAGE = "dockyard-storage.service"
 
 ADJUST = "/usr/local/lib/dockyard/drbd-adjust"
 GUARD = "/usr/local/lib/dockyard/drbd-storage"
+LET_GO = f"systemctl stop {STORAGE}; {GUARD} down"
+"""What a person types to unmount and demote: stopping a unit that has failed, or never mounted, does nothing."""
+
 CATCH = "/usr/local/lib/dockyard/drbd-catch"
 """Keeps what a writer that went down may not have sent, before DRBD connects and perhaps overwrites it."""
 

@@ -306,3 +306,8 @@ DRBD = Domain("drbd", probes, read, _concerns)
 LIVE = Domain("drbd", live_probes, read_live, _concerns)
 """`DRBD` without how it was set up, in a fourth of its time. The name is the same, as a `ReplicaState` is a `Live`:
 what looks at `LIVE` takes either; what looks at `DRBD` needs a run that asked for it."""
+
+
+def live_beside(to: str) -> Domain[Live]:
+    """`LIVE` of the other replica than ``to`` alone."""
+    return replace(LIVE, concerns=lambda topology, host: carries_replica(topology, host) and host.name != to)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tasks.drbd import places
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seed:
@@ -34,7 +36,7 @@ def procedure(seed: Seed) -> list[str]:
         f"#    `blockdev --getsize64`{'.' if seed.metadata else ' (internal metadata lies at the end of the disk).'}",
         f"# 1. On {there}: drbdadm down {name}, until step 6. On {here}, once nothing uses the storage (a Primary",
         "#    alone has no quorum with DRBD 9): from here on the bitmap counts what the travelling disk lacks.",
-        "systemctl stop dockyard-storage",
+        places.LET_GO,
         f"drbdadm disconnect {name}",
         f"drbdsetup new-current-uuid --clear-bitmap {minor}",
         f"# 2. On {here}: a verbatim copy of data and metadata. On LVM let lvcreate --snapshot stand in the place of",

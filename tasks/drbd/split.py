@@ -18,14 +18,14 @@ from dockyard.runbook import Page
 from dockyard.topology import Topology
 from dockyard.unseen import unseen
 from tasks.drbd import view
-from tasks.drbd.checks import finding, seen_replicas
+from tasks.drbd.checks import contradicted, finding, seen_replicas
 from tasks.drbd.generations import Relation, relation
 from tasks.drbd.parted import CHANGES, Changes, Parted, backing, changes_of, looking, parted
 from tasks.drbd.quantities import size
 from tasks.drbd.replica import LIVE, other_of, replication_of
 from tasks.drbd.state import Disk
 from tasks.drbd.switch import USERS, plan_demote, plan_stop
-from tasks.drbd.writer import WRITER, contradiction, find_out, shown, writer_of
+from tasks.drbd.writer import WRITER, shown, writer_of
 
 KEEP_TIMEOUT_S = 12 * 3600.0
 
@@ -81,10 +81,8 @@ def check_split(topology: Topology, observed: Observed, *, choice: Choice) -> li
     blind = [one for domain in (LIVE, WRITER, choice.parted) for one in unseen(observed, domain, Cause.DRBD)]
     if blind:
         return blind
-    record = writer_of(topology, observed)
-    fault = contradiction(topology, record, observed.seen(WRITER))
-    if fault:
-        return [finding(topology.cluster.arbitrator, "who may write is not certain", fault, find_out(topology))]
+    if unsound := contradicted(topology, observed):
+        return unsound
     if not is_split(topology, observed, choice.parted):
         return list(_together(topology, observed, choice))
     return [*_unfit(observed, choice), *_no_copy(topology, observed, choice)]

@@ -1,6 +1,6 @@
 """A planned change of the writer, with both sides up: nothing is lost, by proof.
 
-Order: `check_ready`, `plan_let_go`, `check_all_sent`, `plan_new_writer`, `plan_copies`, `plan_promote`,
+Order: `check_ready`, `plan_let_go`, `check_handed_over`, `plan_new_writer`, `plan_copies`, `plan_promote`,
 `check_promoted`, `check_token`, `plan_start`. Each is empty when it was done already, so a switch that was cut off
 anywhere is run again, by anybody who reaches the arbitrator.
 """
@@ -8,8 +8,8 @@ anywhere is run again, by anybody who reaches the arbitrator.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from dockyard.change import Change, Plan, Run, UnitState, filled, joined, unit_probe
 from dockyard.findings import Cause, Finding
@@ -18,11 +18,13 @@ from dockyard.remote import Command, Outputs
 from dockyard.topology import Host, Replication, Topology
 from dockyard.unseen import unseen
 from tasks.drbd import places
-from tasks.drbd.checks import check_connected, finding, seen_replicas, service
+from tasks.drbd.checks import check_connected, contradicted, finding, seen_replicas, service
 from tasks.drbd.replica import LIVE, carries_replica, other_of, replication_of
 from tasks.drbd.state import Disk
+from tasks.drbd.state import Replication as DrbdReplication
+from tasks.drbd.state import Role as DrbdRole
 from tasks.drbd.storage import start_storage
-from tasks.drbd.writer import NOBODY, WRITER, Record, contradiction, find_out, shown, write_record, writer_of
+from tasks.drbd.writer import NOBODY, WRITER, Record, shown, write_record, writer_of
 
 _PROBE = "token"
 
@@ -68,20 +70,20 @@ def check_ready(topology: Topology, observed: Observed, *, to: str) -> list[Find
     if state and state.attached and state.disk is not Disk.UP_TO_DATE:
         findings.append(finding(to, f"its copy is {state.disk}", state.sentence, "Wait until it is UpToDate"))
     elif old and (old.primary or old.mounted):
-        findings.extend(_unsent(topology, observed, leaving, _DIFFERS))
+        findings.extend(_unsent(topology, observed, to, _DIFFERS))
     return findings
 
 
 def _record(topology: Topology, observed: Observed, to: str) -> Iterator[Finding]:
     """What is wrong with the arbitrator's record, before anything is stopped because of it."""
-    arbitrator, copies = topology.cluster.arbitrator, observed.seen(WRITER)
-    record = copies.get(arbitrator)
+    arbitrator = topology.cluster.arbitrator
+    record = observed.seen(WRITER).get(arbitrator)
     if record == NOBODY:
         yield finding(
             arbitrator, "nobody was ever named as the writer", shown(NOBODY), "python runbooks/phase2_drbd.py"
         )
-    elif record and (fault := contradiction(topology, record, copies)):
-        yield finding(arbitrator, "who may write is not certain", fault, find_out(topology))
+    elif unsound := contradicted(topology, observed):
+        yield from unsound
     elif record and record.writer != to:
         yield from _begun(observed, record)
 
@@ -102,14 +104,16 @@ def _begun(observed: Observed, record: Record) -> Iterator[Finding]:
 _DIFFERS = "Wait while it is synchronised; else a comparison found it: docs/drbd.md, When a comparison finds something"
 
 
-def _unsent(topology: Topology, observed: Observed, leaving: str, advice: str) -> Iterator[Finding]:
-    """What the two sides lack of each other's data; a ``leaving`` side without a disk lacks nothing that counts."""
+def _unsent(
+    topology: Topology, observed: Observed, to: str, advice: str, *, lasting: bool = False
+) -> Iterator[Finding]:
+    """What the two sides lack of each other's data; an old writer without a disk lacks nothing that counts."""
     for host, state in seen_replicas(topology, observed).items():
-        if host == leaving and state.diskless:
+        if host != to and state.diskless:
             continue
         if state.disk is not Disk.UP_TO_DATE or (state.out_of_sync_kib and not state.only_copy):
             fault = f"not all has arrived: {state.out_of_sync_kib} KiB are out of sync"
-            yield finding(host, fault, state.sentence, advice)
+            yield replace(finding(host, fault, state.sentence, advice), lasting=lasting)
 
 
 def _nobody_has_it(topology: Topology, observed: Observed) -> Iterator[Finding]:
@@ -177,12 +181,75 @@ def check_all_sent(topology: Topology, observed: Observed, *, to: str) -> list[F
     If the old writer has no disk, ``to`` counts what that disk will need, and there is nothing to be sent: DRBD hands
     all writes and then the end of the role over in one stream, and `plan_promote` looks at that role.
     """
-    leaving = other_of(topology, to)
+    return _arrived(topology, observed, to, _unsent(topology, observed, to, _SENDING))
+
+
+def _arrived(topology: Topology, observed: Observed, to: str, lacking: Iterable[Finding]) -> list[Finding]:
+    """What is lacking, and why it may never come."""
     return [
-        *check_connected(topology, observed, leaving=leaving),
-        *_unsent(topology, observed, leaving, "It is being sent; look at the line between the two"),
+        *check_connected(topology, observed, leaving=other_of(topology, to)),
+        *lacking,
         *_nobody_has_it(topology, observed),
     ]
+
+
+_SENDING = "It is being sent; look at the line between the two"
+
+
+def check_handed_over(topology: Topology, observed: Observed, *, to: str) -> list[Finding]:
+    """Everything has arrived, and ``to`` has read that the other side is Secondary: nothing can follow that.
+
+    With protocol A a write is done when TCP has it, and DRBD counts it neither as pending nor as out of sync until the
+    line is known to be dead, ping-int and ping-timeout later. The end of the role goes through the same socket behind
+    the writes (P_STATE, drbd_send_state in drbd_main.c), so that whoever has read it has read them all.
+
+    What ``to`` itself counts while it is named is what the other side lacks: it goes on with all of it.
+    """
+    state = observed.seen(LIVE).get(to)
+    is_writer = observed.seen(WRITER).get(topology.cluster.arbitrator, NOBODY).writer == to
+    own = to if is_writer and state and state.disk is Disk.UP_TO_DATE else ""
+    idle = _is_idle(topology, observed)
+    lacking = _never_sent(topology, observed, to) if idle else _unsent(topology, observed, to, _SENDING)
+    found = _arrived(topology, observed, to, (one for one in lacking if one.host != own))
+    if state and state.peer and state.peer.connected and state.peer.role is not DrbdRole.SECONDARY:
+        fault = "has not read the end of what the other side sends"
+        advice = "It comes behind the last write: look at the line between the two"
+        found.append(finding(to, fault, state.sentence, advice))
+    return [*found, *_not_let_go(observed, other_of(topology, to))]
+
+
+def _not_let_go(observed: Observed, leaving: str) -> Iterator[Finding]:
+    """It was Secondary when the other side read that; it may have restarted since then, and taken the storage back."""
+    state = observed.seen(LIVE).get(leaving)
+    if state and state.primary:
+        advice = "Nobody else was named, so it goes on. Run this again when it should let go"
+        yield finding(leaving, "is Primary", state.sentence, advice)
+
+
+def _is_idle(topology: Topology, observed: Observed) -> bool:
+    """Both are connected, UpToDate and Secondary, and nothing is being compared or brought in line."""
+    return all(
+        state.connected
+        and not state.primary
+        and state.disk is Disk.UP_TO_DATE
+        and state.towards is not None
+        and state.towards.replication is DrbdReplication.ESTABLISHED
+        for state in seen_replicas(topology, observed).values()
+    )
+
+
+def _never_sent(topology: Topology, observed: Observed, to: str) -> Iterator[Finding]:
+    """DRBD sends what is out of sync as the Primary's, when it connects; between two Secondaries it may never do so.
+
+    8.4 makes no new generation for what a demoted host could not send: both say UpToDate when the line is back.
+    """
+    name, leaving = replication_of(topology).resource, other_of(topology, to)
+    advice = (
+        f"The line broke before it arrived, and DRBD does not send it by itself. {leaving} has all of it, and goes on: "
+        f"python runbooks/failover.py --to {leaving}; then `drbdadm disconnect {name} && drbdadm connect {name}` on "
+        f"{to} (8.4; DRBD 9: docs/drbd.md, When a comparison finds something); when health finds nothing, this again"
+    )
+    yield from _unsent(topology, observed, to, advice, lasting=True)
 
 
 def plan_new_writer(topology: Topology, observed: Observed, *, to: str, since: str) -> Plan:

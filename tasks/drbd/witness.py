@@ -1,7 +1,8 @@
 """What a host sees of the two replicas through the mesh: does one answer, and since when not?
 
 A ping goes on for longer than WireGuard needs until it repeats a handshake (5.3 s): two that begin one in the same
-moment cancel each other, and a witness must not call a living host gone for that.
+moment cancel each other, and a witness must not call a living host gone for that. The replicas ask the arbitrator, too:
+one that has just booted begins a session with it, where the arbitrator would trust in the old one for 15 s more.
 """
 
 from __future__ import annotations
@@ -37,9 +38,11 @@ printf 'now||%s\n' "$(date +%s)"
 def lost_contact(resource: str, *others: str) -> str:
     """A pattern for the kernel's line about the moment when DRBD lost its connection to one of ``others``.
 
-    8.4 names no peer in it: ``drbd data: conn( Connected -> ...``; 9 does: ``drbd data dock-prod: conn( ...``.
+    8.4 names no peer in it: ``drbd data: conn( Connected -> ...``, or ``VerifyS`` and the like when it was at work; 9
+    does: ``drbd data dock-prod: conn( ...``.
     """
-    return rf"drbd {resource}( ({'|'.join(others)}))?: .*conn\( Connected ->"
+    at_work = "Verify[ST]|(Paused)?Sync(Source|Target|S|T)|WFBitMap[ST]|WFSyncUUID"
+    return rf"drbd {resource}( ({'|'.join(others)}))?: .*conn\( (Connected|{at_work}) ->"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,10 +60,11 @@ class Witness:
 def _probes(topology: Topology, host: Host) -> Sequence[Command]:
     assert topology.cluster.drbd, "the domain concerns nobody without replication"
     others = [one for one in topology.with_role(*REPLICAS) if one.name != host.name]
+    judge = [topology.host(topology.cluster.arbitrator)] if host.name != topology.cluster.arbitrator else []
     script = _SCRIPT.format(
         ping_s=PING_S,
         interface=shlex.quote(topology.cluster.wireguard.interface),
-        asks="\n".join(f"ask {one.name} {one.wireguard.address} &" for one in others),
+        asks="\n".join(f"ask {one.name} {one.wireguard.address} &" for one in [*others, *judge]),
         lost=lost_contact(topology.cluster.drbd.resource, *(one.name for one in others)),
     )
     return [Command(PROBE, ("sh", "-c", script), timeout_s=30)]

@@ -309,6 +309,55 @@ def test_a_writer_that_let_go_before_the_line_broke_is_told_how_to_go_on_alone()
     assert found in sent(observed(let_go))
 
 
+def demoted(**parts: Any) -> States:
+    """The named writer let go; ``parts`` are what the other side sees of it."""
+    gone = resource(peer_role=Role.SECONDARY)
+    return both(of(PROD, resource=gone), of(MIRROR, resource=resource(**parts)))(healthy())
+
+
+def test_it_is_handed_over_when_the_new_writer_has_read_the_end_of_the_old_ones_role() -> None:
+    """With protocol A nothing else tells of what waits in the send buffer: here nothing is pending or out of sync."""
+    late = observed(demoted(peer_role=Role.PRIMARY))
+    assert sent(late) == []
+    (found,) = drbd.check_handed_over(topology(), late, to=MIRROR)
+    assert (found.host, found.fault) == (MIRROR, "has not read the end of what the other side sends")
+    assert drbd.check_handed_over(topology(), observed(demoted(peer_role=Role.SECONDARY)), to=MIRROR) == []
+
+
+def test_a_side_that_took_the_storage_back_has_not_handed_it_over() -> None:
+    """It let go, the new side read so, and it restarted before anybody else was named."""
+    again = of(PROD, resource=resource(role=Role.PRIMARY, peer_role=Role.SECONDARY))
+    (found,) = drbd.check_handed_over(topology(), observed(again(demoted(peer_role=Role.SECONDARY))), to=MIRROR)
+    assert (found.host, found.fault) == (PROD, "is Primary")
+
+
+def test_only_the_side_that_let_go_is_asked_again() -> None:
+    live = drbd.live_beside(MIRROR)
+    asked = [host.name for host in topology().hosts.values() if live.concerns(topology(), host)]
+    assert asked == [PROD]
+    assert live.name == drbd.LIVE.name, "what is seen of it replaces what was seen before"
+
+
+def test_what_never_arrived_before_a_line_broke_is_not_waited_for_in_vain() -> None:
+    """8.4 makes no new generation for a host that was demoted: both are UpToDate again, and nothing is sent."""
+    lacks = of(PROD, resource=resource(peer_role=Role.SECONDARY, out_of_sync_kib=100))
+    seen = observed(lacks(demoted(peer_role=Role.SECONDARY)))
+    (found,) = drbd.check_handed_over(topology(), seen, to=MIRROR)
+    assert (found.host, found.fault) == (PROD, "not all has arrived: 100 KiB are out of sync")
+    assert found.lasting
+    assert (
+        "failover.py --to dock-prod; then `drbdadm disconnect data && drbdadm connect data` on dock-mirror"
+        in found.advice
+    )
+    assert drbd.check_handed_over(topology(), seen, to=PROD) == [], "the writer has all of it, and goes on"
+    assert sent(seen, PROD), "who waits for both to be alike, as failback does, waits"
+    compared = of(
+        PROD, resource=resource(peer_role=Role.SECONDARY, out_of_sync_kib=100, replication=Replication.VERIFY_S)
+    )
+    (passing,) = drbd.check_handed_over(topology(), observed(compared(demoted(peer_role=Role.SECONDARY))), to=MIRROR)
+    assert not passing.lasting
+
+
 @pytest.mark.parametrize("host", PAIR)
 @pytest.mark.parametrize("parts", [{"out_of_sync_kib": 4}, {"disk": Disk.INCONSISTENT}, {"link": Link.CONNECTING}])
 def test_not_all_was_sent(host: str, parts: dict[str, Any]) -> None:

@@ -75,6 +75,13 @@ def test_node_ids_outlast_an_exchange_of_roles() -> None:
     assert sections[0] == sections[1]
 
 
+@pytest.mark.parametrize("judge", ["dock-dash", "dock-edge", LOAD])
+def test_node_ids_outlast_a_move_of_the_arbitrator(judge: str) -> None:
+    bare = topology()
+    moved = replace(bare, cluster=replace(bare.cluster, arbitrator=judge))
+    assert [config.node_id(moved, host) for host in (MIRROR, PROD, judge)] == [0, 1, 2]
+
+
 # --- what drbdadm says of it
 
 
@@ -330,3 +337,14 @@ def test_missing_tools_are_named_without_a_module() -> None:
     outputs = Outputs(PROD, [completed], [command], sent_at=0.0, received_at=0.0)
     state = tools.TOOLS.read(topology(), topology().host(PROD), outputs)
     assert state == tools.Tools(missing=frozenset(tools.PACKAGES), module="")
+
+
+def test_node_ids_that_are_there_already_are_not_changed_under_the_metadata() -> None:
+    states = {host: pristine(host, nine=True) for host in HOSTS}
+    path = places.config(replica.replication_of(topology()))
+    older = (DATA / "lab_9.res").read_text().replace("node-id 1;", "node-id 7;")
+    states[PROD] = replace(
+        states[PROD], files={**states[PROD].files, path: FileState(path=path, kind="regular file", content=older)}
+    )
+    with pytest.raises(StepFailed, match=r"dock-prod: other node ids .* \(dock-prod 7 -> 1\)"):
+        drbd.plan_config(topology(), observed(states))

@@ -16,6 +16,7 @@ from tasks import drbd
 from tasks.drbd import places, witness
 from tasks.drbd.state import Disk, Link, Role, Said
 from tasks.drbd.witness import WITNESS, Witness, read_witness
+from tasks.drbd.writer import WRITER
 from tests.unit.replicas import (
     LOAD,
     MIRROR,
@@ -60,6 +61,11 @@ def seen(
     return base.merged(Observed({host: {WITNESS.name: look} for host, look in looks.items()}))
 
 
+def restored_arbitrator() -> Observed:
+    """Its record is older than the copy on the replica that is left."""
+    return seen(generation=4).merged(Observed({LOAD: {WRITER.name: records(MIRROR, 3)[LOAD]}}))
+
+
 def faults(view: Observed) -> list[str]:
     return [f"{one.host}: {one.fault}" for one in drbd.check_gone(topology(), view, to=MIRROR)]
 
@@ -97,6 +103,7 @@ def test_a_writer_that_nobody_sees_and_a_good_copy_are_no_obstacle() -> None:
         (lambda: seen(mirror={"quorum": Said.NO}), "dock-mirror: it has no quorum: DRBD refuses to promote it"),
         (lambda: seen(mirror={"doubt": "role: Primary, Secondary"}), "dock-mirror: two readings of DRBD differ"),
         (lambda: seen(writer="dock-dash"), "dock-mirror: the arbitrator names dock-dash since"),
+        (restored_arbitrator, "dock-load: who may write is not certain"),
     ],
 )
 def test_any_doubt_refuses(view: Any, fault: str) -> None:
@@ -123,10 +130,14 @@ def test_a_handshake_says_nothing_of_since_when_nothing_was_replicated() -> None
     assert drbd.preflight(topology(), view, to=MIRROR).phrase == "give data to dock-mirror and lose an unknown time"
 
 
-def test_the_record_moves_on_at_the_arbitrator_and_here_alone() -> None:
+def test_the_record_moves_on_at_the_arbitrator_and_then_here_alone() -> None:
     plan = drbd.plan_new_writer_alone(topology(), seen(), to=MIRROR, since=SINCE)
-    title = "name dock-mirror as the writer (generation 2)"
-    assert titles(plan) == {LOAD: [title], MIRROR: [title]}
+    title = "name dock-mirror as the writer (generation 3)"
+    assert titles(plan) == {LOAD: [title]}
+    named = seen().merged(Observed({LOAD: {WRITER.name: records(MIRROR, 3)[LOAD]}}))
+    assert faults(named) == [], "a run that was cut off here goes on"
+    assert titles(drbd.plan_new_writer_alone(topology(), named, to=MIRROR, since="later")) == {}
+    assert titles(drbd.plan_told_alone(topology(), named, to=MIRROR)) == {MIRROR: [title]}
     again = drbd.plan_new_writer_alone(topology(), seen(writer=MIRROR, generation=2), to=MIRROR, since="later")
     assert titles(again) == {}
 

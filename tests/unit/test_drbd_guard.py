@@ -258,8 +258,7 @@ STARTS = [f"systemctl start -- {unit}" for unit in reversed(UNITS)]
         (3, "4", STARTS),
         (3, None, []),
         (3, "2", []),
-        (3, "5", []),
-        (3, "33", []),
+        (3, "torn", []),
     ],
 )
 def test_what_uses_the_storage_starts_when_what_was_written_last_is_there(
@@ -274,6 +273,29 @@ def test_what_uses_the_storage_starts_when_what_was_written_last_is_there(
     assert ("its units are not started" in up.stdout) == (not starts)
     left = (tmp_path / "token").read_text().strip() if token else ""
     assert left == (str(generation) if starts and token else token or ""), "a switch that was given up proves nothing"
+
+
+@pytest.mark.parametrize("token", ["5", "33"])
+def test_who_was_replaced_and_never_told_lets_go_of_the_storage_again(tmp_path: Path, nine: bool, token: str) -> None:
+    guard = Guard(tmp_path, nine, UNITS)
+    guard.finds("token", token)
+    up = guard("up")
+    mounted = ["drbdadm primary data", "mount -t ext4 /dev/drbd0 /srv/data"]
+    assert guard.changed == [*mounted, "umount /srv/data", "drbdadm secondary data"]
+    assert up.stdout == "waiting: the token in the storage is from after generation 3: docs/drbd.md, Who may write\n"
+    assert (tmp_path / "token").read_text().strip() == token
+    guard.finds("writer", f"writer={PROD}\ngeneration={token}\nsince=later")
+    guard("up")
+    assert guard.changed[4:] == [*mounted, *STARTS], "once it is named again, it begins"
+
+
+def test_a_unit_that_does_not_start_leaves_the_storage_there(tmp_path: Path, nine: bool) -> None:
+    guard = Guard(tmp_path, nine, UNITS)
+    guard.finds("token", "3")
+    (guard.folder / "bin" / "systemctl").write_text('#!/bin/sh\necho "systemctl $*" >>"$S/log"; exit 1\n')
+    up = guard("up")
+    assert (up.returncode, guard.changed[2:]) == (0, STARTS)
+    assert f"{UNITS[0]} did not start" in up.stdout
 
 
 def test_nothing_starts_without_the_mount(tmp_path: Path, nine: bool) -> None:

@@ -98,11 +98,11 @@ def test_any_doubt_refuses(view_of: Any, fault: str) -> None:
 
 
 def test_whose_files_cannot_be_read_can_be_kept_as_an_image_if_there_is_room() -> None:
-    blind = {"files": CommandFailed(PROD, ["sh"], 32, "mount: bad superblock")}
+    blind: dict[str, Any] = {"files": CommandFailed(PROD, ["sh"], 32, "mount: bad superblock")}
     image = replace(CHOICE, keep=Keep.IMAGE)
-    assert faults(apart(**blind), image) == ["dock-prod: there is no room in /var/lib/dockyard/kept for a copy"]  # type: ignore[arg-type]
-    assert faults(apart(**blind, room_bytes=11 * GIB), image) == []  # type: ignore[arg-type]
-    assert faults(apart(**blind, room_bytes=0), replace(CHOICE, keep=Keep.NOTHING)) == []  # type: ignore[arg-type]
+    assert faults(apart(**blind), image) == ["dock-prod: there is no room in /var/lib/dockyard/kept for a copy"]
+    assert faults(apart(**blind, room_bytes=11 * GIB), image) == []
+    assert faults(apart(**blind, room_bytes=0), replace(CHOICE, keep=Keep.NOTHING)) == []
 
 
 def page(view_of: Observed, choice: Choice = CHOICE) -> tuple[str, str]:
@@ -270,6 +270,9 @@ LOG = {
     "Jan 1 drbd data dock-load: conn( Connected -> Timeout ) peer( Secondary -> Unknown )": False,
     "Jan 1 drbd data2: conn( Connected -> Timeout )": False,
     "Jan 1 drbd data: conn( WFReportParams -> Disconnecting )": False,
+    "Jan 1 drbd data: conn( VerifyS -> NetworkFailure )": True,
+    "Jan 1 drbd data: peer( Primary -> Unknown ) conn( PausedSyncT -> BrokenPipe )": True,
+    "Jan 1 drbd data: conn( NetworkFailure -> Unconnected )": False,
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -194,8 +195,8 @@ def test_an_inventory_that_is_off_is_named(measured: dict[str, float], wrong: li
 
 
 def state(rtt_ms: float | None, **parts: float) -> LineState:
-    given = {"size_bytes": None, "written_bytes": None, "up_s": None} | parts
-    return LineState(sent=10, received=0 if rtt_ms is None else 10, rtt_ms=rtt_ms, **given)  # type: ignore[arg-type]
+    given: dict[str, Any] = {"size_bytes": None, "written_bytes": None, "up_s": None, **parts}
+    return LineState(sent=10, received=0 if rtt_ms is None else 10, rtt_ms=rtt_ms, **given)
 
 
 def test_what_replicas_saw_is_gathered_with_the_worse_of_both() -> None:

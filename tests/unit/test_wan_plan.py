@@ -63,14 +63,13 @@ def test_the_way_by_disk_is_printed_with_the_names_of_the_inventory() -> None:
 
 
 def test_the_way_by_disk_has_the_node_ids_of_the_resource_file() -> None:
-    """The arbitrator's name comes before those of the replicas."""
     lines = (ROOT / "tests" / "data" / "drbd" / "lab_9.res").read_text().splitlines()
     at = {line.split()[1]: lines[number + 1] for number, line in enumerate(lines) if line.startswith("    on dock-")}
-    assert at["dock-load"] == "        node-id 0;"
-    assert (at["dock-prod"], at["dock-mirror"]) == ("        node-id 2;", "        node-id 1;")
+    assert at["dock-load"] == "        node-id 2;"
+    assert (at["dock-prod"], at["dock-mirror"]) == ("        node-id 1;", "        node-id 0;")
     run = plan("--seed")
-    assert "the metadata still says node 2; make it node 1" in run.stdout
-    assert "-e 's/node-id 2/node-id 1/' -e 's/^peer.2. /peer-NEW /' -e 's/^peer.1. /peer[2] /'" in run.stdout
+    assert "the metadata still says node 1; make it node 0" in run.stdout
+    assert "-e 's/node-id 1/node-id 0/' -e 's/^peer.1. /peer-NEW /' -e 's/^peer.0. /peer[1] /'" in run.stdout
 
 
 @pytest.mark.parametrize(
