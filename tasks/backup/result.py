@@ -26,6 +26,7 @@ class Reason(StrEnum):
     FULL = "the NAS is full"
     GONE = "the NAS cannot be reached"
     HOST_KEY = "the NAS shows another host key than the pinned one"
+    CERTIFICATE = "the certificate of the NAS is not trusted here"
     LOGIN = "the NAS does not let us in"
     INTERRUPTED = "it was stopped"
     UNREADABLE = "some files could not be read"
@@ -48,7 +49,14 @@ ADVICE = {
     Reason.FULL: "Make room on the NAS, or keep less (cluster.backup.keep); the backups that are there are untouched",
     Reason.GONE: "Is the NAS up, and its port open from here? The next run tries again",
     Reason.HOST_KEY: "Was the NAS reinstalled, or does somebody sit in between? See cluster.backup.sftp.host_key",
-    Reason.LOGIN: "Is this replica's public key in the NAS user's authorized_keys? python runbooks/backup.py shows it",
+    Reason.CERTIFICATE: (
+        "Put the certificate of who signed it into /etc/dockyard/backup/ca.pem on both replicas; it must be valid now, "
+        "for the name in cluster.backup.rest.url"
+    ),
+    Reason.LOGIN: (
+        "SFTP: is this replica's public key in the NAS user's authorized_keys? python runbooks/backup.py shows it. "
+        "REST server: is the password in /etc/dockyard/backup/rest-password the one of cluster.backup.rest.user?"
+    ),
     Reason.INTERRUPTED: "A switchover or a shutdown stops a backup; the next run goes on",
     Reason.UNREADABLE: "Look at the lines above; the rest was saved",
     Reason.DIFFERS: "Look at the lines above before you rely on this backup; try another snapshot",
@@ -69,6 +77,7 @@ _CODES = {
 
 _WORDS = (
     (Reason.HOST_KEY, r"host key verification failed|remote host identification has changed"),
+    (Reason.CERTIFICATE, r"x509: "),
     (Reason.LOGIN, r"permission denied \(|401 unauthorized|403 forbidden"),
     (Reason.FULL, r"no space left|quota exceeded|507 insufficient"),
     (

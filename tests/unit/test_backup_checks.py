@@ -38,6 +38,10 @@ from tests.unit.replicas import LOAD, titles
 
 LAB = topology()
 RUN = "2026-11-25T02:30:00Z"
+UNTRUSTED = (
+    'Fatal: unable to open config file: Head "https://homelab:***@nas.lan:8000/homelab/config": '
+    "tls: failed to verify certificate: x509: certificate signed by unknown authority"
+)
 
 
 def faults(states: Mapping[str, object]) -> list[str]:
@@ -118,6 +122,7 @@ def test_the_age_is_that_of_the_newest_on_either_replica(hours: int, old: bool) 
         ("1", "subprocess ssh: Host key verification failed.", Reason.HOST_KEY),
         ("1", "backup@nas.lan: Permission denied (publickey).", Reason.LOGIN),
         ("1", "unexpected HTTP response (401): 401 Unauthorized", Reason.LOGIN),
+        ("1", UNTRUSTED, Reason.CERTIFICATE),
         ("1", "Fatal: repository contains errors", Reason.DAMAGED),
         ("TERM", "", Reason.INTERRUPTED),
         ("130", "", Reason.INTERRUPTED),
