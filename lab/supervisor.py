@@ -83,7 +83,7 @@ class Supervisor:
             if not self._snapshot.complete:
                 self._capture_all(say)
             _require_ports(down)
-            self._each(down, self._restore)
+            self._each(down, lambda spec: self._restore(spec, say))
             self._restored = True
 
     def reset(self, say: Say, hosts: Iterable[str]) -> None:
@@ -91,7 +91,7 @@ class Supervisor:
         with self._turn:
             specs = [spec_of(name) for name in hosts] or list(MACHINES)
             self._checkpoints.clear()
-            self._each(specs, self._restore)
+            self._each(specs, lambda spec: self._restore(spec, say))
             if len(specs) == len(MACHINES):
                 self.switch.change(lambda wire: wire.restore())
             say("pristine: " + ", ".join(spec.name for spec in specs))
@@ -125,12 +125,7 @@ class Supervisor:
             if name not in self._checkpoints:
                 known = ", ".join(self.checkpoints) or "nothing"
                 raise LabError(f"nothing was saved as {name} since the last reset", advice=f"saved: {known}")
-            self._kill_all()
-            self.switch.change(lambda wire: wire.restore())
-            self._each(MACHINES, lambda spec: self._load(spec, name))
-            for guest in self._guests.values():
-                guest.go_on()  # at once, or those that wake first give up the connections to the others
-            self._each(MACHINES, self._welcome)
+            answering(lambda timeout_s: self._load_all(name, timeout_s), say)
             say(f"back at {name}: " + ", ".join(spec.name for spec in MACHINES))
 
     def crash(self, host: str) -> None:
@@ -237,12 +232,8 @@ class Supervisor:
         if done.exit_code != 0:
             raise LabError(f"{spec.name}: the modules could not be installed: {(done.stderr or done.stdout).strip()}")
 
-    def _restore(self, spec: MachineSpec) -> None:
-        """Put one machine back to the snapshot. Seen once: it runs and does not answer; then once more."""
-        try:
-            self._restore_once(spec, RESTORE_TIMEOUT_S / 2)
-        except MachineTimeout:
-            self._restore_once(spec, RESTORE_TIMEOUT_S)
+    def _restore(self, spec: MachineSpec, say: Say) -> None:
+        answering(lambda timeout_s: self._restore_once(spec, timeout_s), say)
 
     def _restore_once(self, spec: MachineSpec, timeout_s: float) -> None:
         old = self._guests.pop(spec.name, None)
@@ -254,13 +245,21 @@ class Supervisor:
         guest.set_clock(timeout_s=timeout_s)
         self._wait_for(guest, "true", time.monotonic() + timeout_s)
 
+    def _load_all(self, name: str, timeout_s: float) -> None:
+        self._kill_all()
+        self.switch.change(lambda wire: wire.restore())
+        self._each(MACHINES, lambda spec: self._load(spec, name))
+        for guest in self._guests.values():
+            guest.go_on()  # at once, or those that wake first give up the connections to the others
+        self._each(MACHINES, lambda spec: self._welcome(spec, timeout_s))
+
     def _load(self, spec: MachineSpec, name: str) -> None:
         self._launch(spec, Memory.PLAIN, checkpoint=name)
 
-    def _welcome(self, spec: MachineSpec) -> None:
+    def _welcome(self, spec: MachineSpec, timeout_s: float) -> None:
         guest = self._guests[spec.name]
-        guest.set_clock(timeout_s=RESTORE_TIMEOUT_S)
-        self._wait_for(guest, "true", time.monotonic() + RESTORE_TIMEOUT_S)
+        guest.set_clock(timeout_s=timeout_s)
+        self._wait_for(guest, "true", time.monotonic() + timeout_s)
 
     def _boot(self, spec: MachineSpec) -> None:
         _require_ports([spec])
@@ -313,6 +312,19 @@ class Supervisor:
         with ThreadPoolExecutor(max_workers=at_once) as pool:
             for outcome in [pool.submit(action, spec) for spec in specs]:
                 outcome.result()
+
+
+def answering(load: Callable[[float], None], say: Say) -> None:
+    """Run `load` with the seconds it may take, and once more, with twice the time, when a machine does not answer.
+
+    Seen twice under load, once from a snapshot and once from a checkpoint: QEMU runs, its machine never answers, and
+    what was loaded is whole, as it answers the next time. Raises MachineTimeout.
+    """
+    try:
+        load(RESTORE_TIMEOUT_S / 2)
+    except MachineTimeout as silent:
+        say(f"{silent}; loading once more")
+        load(RESTORE_TIMEOUT_S)
 
 
 def _require_ports(specs: Iterable[MachineSpec]) -> None:

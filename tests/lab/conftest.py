@@ -21,7 +21,7 @@ from ruamel.yaml import YAML
 
 from lab import Lab, Machine
 from tests.lab import numbered
-from tests.lab.drbd import wait_until_acknowledged
+from tests.lab.drbd import wait_until_alike, wait_until_received
 
 ROOT = Path(__file__).parents[2]
 LAB = ROOT / "lab" / "inventory"
@@ -153,6 +153,11 @@ class Memory:
     inventory: str = ""
     saved: set[str] = field(default_factory=set)
 
+    def forget(self) -> None:
+        """What a reset leaves: no phase 1 that anybody could count on, and no checkpoints."""
+        self.built = ""
+        self.saved.clear()
+
 
 @pytest.fixture(scope="session")
 def memory() -> Memory:
@@ -162,8 +167,7 @@ def memory() -> Memory:
 @pytest.fixture
 def pristine(lab: Lab, memory: Memory) -> Lab:
     """The machines as they came out of the image."""
-    memory.built = ""
-    memory.saved.clear()
+    memory.forget()
     lab.reset()
     return lab
 
@@ -189,7 +193,7 @@ def replicated(lab: Lab, runbooks: Runbooks, memory: Memory) -> Lab:
     if storage not in memory.saved and storage not in lab.status()["checkpoints"]:
         _at(lab, runbooks, memory, runbooks.built, "phase1_baseline")
     _at(lab, runbooks, memory, storage, "phase2_drbd")
-    _prove_connection(lab["dock-prod"])
+    _prove_connection(lab["dock-prod"], lab["dock-mirror"])
     return lab
 
 
@@ -200,15 +204,15 @@ def _begin_with(lab: Lab, runbooks: Runbooks, memory: Memory) -> None:
             go_back(lab, "test-mesh")
         else:
             lab.reset()
-        memory.saved.clear()
-        memory.built = ""
+        memory.forget()
     memory.inventory = runbooks.built
 
 
-def _prove_connection(writer: Machine) -> None:
-    """A block goes to the other replica and is acknowledged: who just woke up may know nothing of a lost peer."""
+def _prove_connection(writer: Machine, other: Machine) -> None:
+    """A block goes to the other replica and arrives: who just woke up may know nothing of a lost peer."""
     writer.succeed("date >/srv/data/.awake; sync /srv/data/.awake; rm /srv/data/.awake", sudo=True)
-    wait_until_acknowledged(writer)
+    wait_until_alike(writer)
+    wait_until_received(writer, other)
 
 
 def _at(lab: Lab, runbooks: Runbooks, memory: Memory, name: str, runbook: str) -> None:
@@ -277,8 +281,15 @@ def replace_in(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new))
 
 
-def typed_at_a_terminal(runbooks: Runbooks, name: str, *arguments: str) -> tuple[int, str]:
-    """Run at a terminal, and type what the run asks for: the line before its prompt."""
+def pin_elsewhere(inventory: Path, known: Path) -> None:
+    for name in ("hosts.yaml", "defaults.yaml"):
+        replace_in(inventory / name, "$XDG_CACHE_HOME/dockyard/lab/known_hosts", str(known))
+
+
+def typed_at_a_terminal(
+    runbooks: Runbooks, name: str, *arguments: str, prompt: str = "\n> ", answer: str = ""
+) -> tuple[int, str]:
+    """Run at a terminal, and type ``answer`` after ``prompt``; without one, what the run asks for: the line before."""
     ours, theirs = pty.openpty()
     with subprocess.Popen(
         [sys.executable, str(runbooks.root / "runbooks" / f"{name}.py"), *arguments],
@@ -289,9 +300,9 @@ def typed_at_a_terminal(runbooks: Runbooks, name: str, *arguments: str) -> tuple
     ) as process:
         assert process.stdout is not None
         shown = ""
-        while not shown.endswith("\n> ") and (character := process.stdout.read(1)):
+        while not shown.endswith(prompt) and (character := process.stdout.read(1)):
             shown += character
-        os.write(ours, shown.splitlines()[-2].encode() + b"\n")
+        os.write(ours, (answer or shown.splitlines()[-2]).encode() + b"\n")
         shown += process.stdout.read()
     os.close(ours)
     os.close(theirs)

@@ -11,12 +11,6 @@ drbdadm status data | awk '
   /^ *disk:UpToDate/ { own = 1 }
   /peer-disk:UpToDate/ && (/replication:Established/ || !/replication:/) { peer = 1 }
   END { exit !(own && peer) }'"""
-_ACKNOWLEDGED = """\
-if grep -q '^version: 8' /proc/drbd; then
-  grep -A 1 'cs:Connected' /proc/drbd | grep -q ' pe:0 .* ap:0 '
-else
-  ! drbdsetup status data --verbose --statistics | grep -Eq '(pending|unacked):[1-9]'
-fi"""
 
 
 def wait_until_apart(machine: Machine, other: str) -> None:
@@ -37,10 +31,25 @@ def wait_until_diskless(machine: Machine) -> None:
     )
 
 
-def wait_until_acknowledged(machine: Machine) -> None:
-    """Wait until the other replica has acknowledged all that was written here."""
-    wait_until_alike(machine)
-    machine.wait_until_succeeds(_ACKNOWLEDGED, sudo=True)
+def wait_until_received(writer: Machine, other: Machine) -> None:
+    """Wait until the other replica has received all that was sent to it until now.
+
+    With protocol A nothing else tells: what was handed to TCP is no longer pending.
+    """
+    sent = int(writer.succeed(_counted("sent", other), sudo=True))
+    other.wait_until_succeeds(f"[ $({_counted('received', writer)}) -ge {sent} ]", sudo=True)
+
+
+def _counted(what: str, other: Machine) -> str:
+    """Prints how much, in KiB; DRBD 8.4 calls whoever it is connected to ``peer``."""
+    peer = f"/^ *(peer|{other.name}) connection:/,/sent:/"
+    return f"drbdsetup status data --verbose --statistics | sed -nE '{peer} s/.*{what}:([0-9]+).*/\\1/p'"
+
+
+def out_of_sync_kib(machine: Machine) -> int:
+    """How much DRBD knows that the other replica lacks, or this one."""
+    script = "drbdsetup status data --verbose --statistics | sed -nE 's/.*out-of-sync:([0-9]+).*/\\1/p' | sort -n"
+    return int(machine.succeed(script, sudo=True).split()[-1])
 
 
 def needs_drbd_9(machine: Machine) -> None:

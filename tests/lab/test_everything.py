@@ -21,6 +21,7 @@ def test_the_second_run_changes_nothing_and_all_is_well(meshed: Lab, runbooks: R
     health = runbooks.succeed("health", "--json", "--html", str(page))
     assert health.faults == []
     assert {row["node"] for row in health.document["tables"]["K3s"]} == {"dock-load", "dock-prod", "dock-mirror"}
+    assert {row["DNS"] for row in health.document["tables"]["hosts"]} == {"right"}
     text = page.read_text()
     assert "Everything is as it should be." in text
     assert all(host in text for host in HOSTS)

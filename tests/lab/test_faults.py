@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lab import Lab
-from tests.lab.conftest import Ran, Runbooks, replace_in
+from tests.lab.conftest import Ran, Runbooks, pin_elsewhere, replace_in
 
 DROP_A_NAME = "sed -i '/grafana/d' /etc/hosts"
 NAMES = ("--yes", "--only", "names into")
@@ -17,11 +17,6 @@ def said(ran: Ran, exit_code: int, *words: str) -> None:
     assert ran.exit_code == exit_code, str(ran)
     for word in words:
         assert word in ran.stdout, f"{word!r} is missing\n{ran}"
-
-
-def pin_elsewhere(inventory: Path, known: Path) -> None:
-    for name in ("hosts.yaml", "defaults.yaml"):
-        replace_in(inventory / name, "$XDG_CACHE_HOME/dockyard/lab/known_hosts", str(known))
 
 
 def test_a_wrong_sudo_password_is_tried_once(meshed: Lab, runbooks: Runbooks, inventory: Path, tmp_path: Path) -> None:

@@ -74,14 +74,18 @@ def assert_moved(lab: Lab, to: str) -> None:
     assert names == {f"writer={to}\n"}
 
 
-def test_a_killed_switch_is_ended_from_another_checkout(
+def test_a_killed_switch_is_ended_from_another_checkout_and_one_goes_back(
     replicated: Lab, runbooks: Runbooks, elsewhere: Runbooks, with_writer: Path, roles: Roles
 ) -> None:
     kill_before(runbooks, NAMED, "dock-mirror", with_writer)
     come(elsewhere, "dock-mirror", with_writer)
     assert_moved(replicated, "dock-mirror")
-    assert roles.changes("dock-prod") == ["Primary", "Secondary"]
-    assert roles.changes("dock-mirror") == ["Secondary", "Primary"]
+    where = ("--yes", "--json", "--inventory", str(with_writer))
+    runbooks.succeed("failover", "--to", "dock-prod", *where)
+    assert_moved(replicated, "dock-prod")
+    assert runbooks.succeed("failover", "--to", "dock-prod", *where).changes == {}
+    assert roles.changes("dock-prod") == ["Primary", "Secondary", "Primary"]
+    assert roles.changes("dock-mirror") == ["Secondary", "Primary", "Secondary"]
 
 
 @pytest.mark.drill

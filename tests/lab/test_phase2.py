@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from lab import Lab
 from tests.lab.conftest import Runbooks, typed_at_a_terminal, wait_until_healthy
-from tests.lab.drbd import wait_until_alike, wait_until_apart
+from tests.lab.drbd import out_of_sync_kib, wait_until_alike, wait_until_apart, wait_until_received
 from tests.lab.numbered import PAIR, acknowledged, records
 
 
@@ -21,6 +22,23 @@ def test_a_dry_run_changes_nothing_and_hides_the_secret(meshed: Lab, runbooks: R
         "make the secret /etc/drbd.d/data.secret",
     ):
         assert line in dry.stdout, str(dry)
+    for host in PAIR:
+        meshed[host].succeed("test ! -e /etc/drbd.d/data.res")
+
+
+@pytest.mark.drill
+def test_phase_1_must_be_healthy_first(meshed: Lab, runbooks: Runbooks) -> None:
+    load = meshed["dock-load"]
+    load.succeed("systemctl stop wg-quick@wg0", sudo=True)
+    no_mesh = runbooks.run("phase2_drbd", "--yes", "--json")
+    load.succeed("systemctl start wg-quick@wg0 && cp -p /etc/hosts /root/hosts", sudo=True)
+    load.succeed("echo 192.0.2.9 dock-prod >>/etc/hosts", sudo=True)
+    wrong_name = runbooks.run("phase2_drbd", "--yes", "--json")
+    load.succeed("cp -p /root/hosts /etc/hosts", sudo=True)
+    for refused, fault in ((no_mesh, "dock-load: wg0 "), (wrong_name, "dock-load: ")):
+        assert refused.exit_code == 1, str(refused)
+        assert refused.faults[0].startswith(fault)
+        assert refused.changes == {}
     for host in PAIR:
         meshed[host].succeed("test ! -e /etc/drbd.d/data.res")
 
@@ -45,11 +63,11 @@ def test_nobody_writes_on_the_other_side_or_under_the_mount_point(replicated: La
     mirror.fail("touch /srv/data/file", sudo=True)
 
 
-@pytest.mark.parametrize("times", [1, pytest.param(3, marks=pytest.mark.drill)])
-def test_a_switch_and_back_under_a_writer_loses_no_record(
-    replicated: Lab, runbooks: Runbooks, with_writer: Path, times: int
+@pytest.mark.drill
+def test_three_switches_and_back_under_a_writer_lose_no_record(
+    replicated: Lab, runbooks: Runbooks, with_writer: Path
 ) -> None:
-    for source, target in times * (PAIR, PAIR[::-1]):
+    for source, target in 3 * (PAIR, PAIR[::-1]):
         runbooks.succeed("failover", "--to", target, "--yes", "--inventory", str(with_writer))
         assert 0 < acknowledged(replicated[source]) <= records(replicated[target])
         replicated[target].succeed("systemctl is-active numbered")
@@ -60,6 +78,37 @@ def test_a_switch_and_back_under_a_writer_loses_no_record(
     replicated["dock-prod"].succeed("systemctl stop dockyard-storage && ! systemctl is-active numbered", sudo=True)
     runbooks.succeed("failover", "--to", "dock-prod", "--yes", "--inventory", str(with_writer))
     assert runbooks.succeed("health", "--json").faults == []
+
+
+@pytest.mark.drill
+def test_what_a_dead_line_swallowed_while_the_writer_let_go_is_not_given_away(
+    replicated: Lab, runbooks: Runbooks, with_writer: Path
+) -> None:
+    prod, mirror = (replicated[host] for host in PAIR)
+    where = ("--yes", "--inventory", str(with_writer))
+    prod.wait_until_succeeds("test -s /var/tmp/acknowledged", sudo=True)
+    with runbooks.start("failover", "--to", "dock-mirror", *where) as run:
+        assert run.stdout is not None
+        assert any(line.startswith("[2/") for line in run.stdout)
+        replicated.cut("dock-prod", "dock-mirror")
+        prod.wait_until_succeeds("drbdadm role data | grep ^Secondary", sudo=True)
+        wait_until_apart(prod, "dock-mirror")
+        replicated.heal()
+        wait_until_alike(prod)
+        assert out_of_sync_kib(prod) > 0, "DRBD sends it by itself: then nothing is in vain"
+        shown, _ = run.communicate()
+    assert run.returncode == 1
+    assert "failover.py --to dock-prod" in shown
+    assert replicated["dock-load"].succeed("grep ^writer= /var/lib/dockyard/writer") == "writer=dock-prod\n"
+
+    runbooks.succeed("failover", "--to", "dock-prod", *where)
+    assert 0 < acknowledged(prod) <= records(prod)
+    mirror.succeed("drbdadm disconnect data && drbdadm connect data", sudo=True)
+    wait_until_alike(prod)
+    assert out_of_sync_kib(prod) == 0
+    wait_until_healthy(runbooks)
+    runbooks.succeed("failover", "--to", "dock-mirror", *where)
+    assert acknowledged(prod) <= records(mirror)
 
 
 @pytest.mark.drill
@@ -79,6 +128,24 @@ def test_after_a_power_cut_the_writer_waits_for_its_copy(replicated: Lab, runboo
     wait_until_healthy(runbooks)
 
 
+PARTS = 24
+"""Files of 64 KiB: twice what the send buffer of this line holds."""
+
+
+def newer_than_the_line(lab: Lab) -> tuple[int, int]:
+    """The line carries less than is written, so that mirror is seconds behind: the last record that is there for sure,
+    and the last one of all.
+    """
+    prod = lab["dock-prod"]
+    prod.wait_until_succeeds("test -s /var/tmp/acknowledged", sudo=True)
+    copied = acknowledged(prod)
+    wait_until_received(prod, lab["dock-mirror"])
+    lab.wan("home", "dc", rate_bit_s=1e6)
+    write = "head -c 65536 /dev/urandom | dd of=/srv/data/part.$part conv=fsync status=none"
+    all_parts = f"for part in $(seq {PARTS}); do {write}; done; tail -n 1 /var/tmp/acknowledged"
+    return copied, int(prod.succeed(all_parts, sudo=True, timeout_s=120))
+
+
 @pytest.mark.drill
 def test_a_disaster_is_refused_while_the_writer_lives_and_then_needs_the_phrase(
     replicated: Lab, runbooks: Runbooks, with_writer: Path
@@ -90,7 +157,7 @@ def test_a_disaster_is_refused_while_the_writer_lives_and_then_needs_the_phrase(
     assert "dock-prod: is not gone: it answers this machine" in alive.stdout
     assert "dock-prod: is not gone: dock-load sees it" in alive.stdout
 
-    prod.wait_until_succeeds("test -s /var/tmp/acknowledged", sudo=True)
+    copied, newest = newer_than_the_line(replicated)
     prod.crash()
     wait_until_apart(mirror, "dock-prod")
     silent = runbooks.run("failover", "--to", "dock-mirror", "--disaster", "--yes", *where)
@@ -99,9 +166,17 @@ def test_a_disaster_is_refused_while_the_writer_lives_and_then_needs_the_phrase(
 
     exit_code, shown = typed_at_a_terminal(runbooks, "failover", "--to", "dock-mirror", "--disaster", "--yes", *where)
     assert exit_code == 0, shown
+    mirror.wait_until_succeeds("test -s /var/tmp/acknowledged", sudo=True)
+    survived = int(mirror.succeed("head -n 1 /var/tmp/acknowledged", sudo=True)) - 1
+    parts = int(mirror.succeed("find /srv/data -name 'part.*' -size 64k | wc -l", sudo=True))
+    waiting = re.search(r"up to (\d+) KiB", shown)
+    assert waiting
+    assert copied <= survived <= newest
+    assert 0 < (PARTS - parts) * 64 + (newest - survived) * 4 <= int(waiting[1])
     records(mirror)
     mirror.succeed("systemctl is-active numbered")
 
+    replicated.wan_default("home", "dc")
     prod.start()
     wait_until_alike(prod, timeout_s=400)
     assert prod.succeed("drbdadm role data", sudo=True).startswith("Secondary")

@@ -21,9 +21,7 @@ def runbooks(everything: Runbooks) -> Runbooks:
     return everything
 
 
-def test_the_server_answers_for_the_cluster_and_leaves_the_hosts_own_resolver_alone(
-    meshed: Lab, runbooks: Runbooks
-) -> None:
+def test_the_server_answers_for_the_cluster_and_leaves_the_hosts_own_resolver_alone(meshed: Lab) -> None:
     for host in HOSTS:
         assert "10.20.0.2" in meshed[host].succeed(ASK.format(name="opencloud.dock.internal"))
         meshed[host].fail(f"grep -E '{LOAD}|127.0.0.1' /etc/resolv.conf")
@@ -31,8 +29,6 @@ def test_the_server_answers_for_the_cluster_and_leaves_the_hosts_own_resolver_al
     meshed["dock-edge"].fail(ASK.format(name="www.debian.org"))
     listening = meshed["dock-load"].succeed("ss -H -ltnu 'sport = :53' | awk '{print $5}' | sort -u", sudo=True)
     assert listening == f"{LOAD}:53\n"
-    shown = runbooks.succeed("health", "--json").document["tables"]["hosts"]
-    assert {row["DNS"] for row in shown} == {"right"}
 
 
 @pytest.mark.drill
@@ -76,7 +72,8 @@ def test_who_listens_publicly_is_named_and_may_have_a_reason(
     meshed: Lab, runbooks: Runbooks, inventory: Path, address: str
 ) -> None:
     prod = meshed["dock-prod"]
-    prod.succeed(f"systemd-run -q --unit=stray socat TCP4-LISTEN:8000,bind={address},fork EXEC:/bin/true", sudo=True)
+    stray = f"socat TCP4-LISTEN:8000,bind={address},fork EXEC:/bin/true"  # ends with 143 when it is stopped: a failure
+    prod.succeed(f"systemd-run -q --collect --unit=stray {stray}", sudo=True)
     try:
         prod.wait_until_succeeds("ss -H -ltn 'sport = :8000' | grep -q .")
         health = runbooks.run("health", "--json")

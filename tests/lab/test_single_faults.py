@@ -86,7 +86,9 @@ UNIT_FILE = f"/etc/systemd/system/{UNIT}"
 OLD_PROCESS = f"""\
 cp -p {UNIT_FILE} /run/unit && sed -i s/DOCKYARD_FILES=.*/DOCKYARD_FILES=0/ {UNIT_FILE}
 systemctl daemon-reload && systemctl restart {UNIT} && mv /run/unit {UNIT_FILE} && systemctl daemon-reload"""
-SQUATTER = f"systemctl stop {UNIT} && systemd-run -q --unit=squatter socat UDP4-RECVFROM:53,fork EXEC:/bin/true"
+SQUATTER = f"""\
+systemctl stop {UNIT} && systemd-run -q --collect --unit=squatter socat UDP4-RECVFROM:53,fork EXEC:/bin/true &&
+until ss -H -lun 'sport = :53' | grep -q .; do sleep 0.2; done"""
 INSTALL, SERVER = "Install the DNS server", "Answer for the names by DNS"
 
 DNS = {
@@ -178,7 +180,7 @@ K3S = {
         "Write K3s' options",
     ),
     "OpenCloud was scaled by hand": Fault(
-        LOAD, SCALE, f"{LOAD}: OpenCloud is not as planned in the cluster", "Apply OpenCloud"
+        LOAD, SCALE, f"{LOAD}: opencloud is not as planned in the cluster", "Apply OpenCloud"
     ),
     "the control plane is stopped": Fault(
         LOAD, "systemctl stop k3s", f"{LOAD}: K3s does not run", "Start the control plane"
@@ -225,7 +227,7 @@ MONITORING = {
 BOUNDS = {
     "somebody listens publicly": Fault(
         PROD,
-        "systemd-run -q --unit=stray socat TCP4-LISTEN:8000,fork EXEC:/bin/true; "
+        "systemd-run -q --collect --unit=stray socat TCP4-LISTEN:8000,fork EXEC:/bin/true; "
         "until ss -H -ltn 'sport = :8000' | grep -q .; do sleep 0.2; done",
         f"{PROD}: socat listens on a public address",
         undo="systemctl stop stray",

@@ -10,8 +10,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -30,6 +30,7 @@ from tasks.dns import answers
 from tasks.dns.answers import Answers, read_answers, wanted
 from tasks.dns.message import Code, Reply, question, read_reply
 from tasks.dns.server import CONFIG, UNIT, UNIT_FILE, DnsState, texts
+from tests.unit import nameserver
 from tests.unit.meshes import HOSTS, topology
 
 LAB = topology()
@@ -144,32 +145,7 @@ def test_a_closed_port_is_known_at_once_and_silence_after_three_seconds() -> Non
 # --- the server
 
 
-def state(**parts: Any) -> DnsState:
-    wanted_texts, mark = texts(LAB)
-    files = {
-        path: FileState(path=path, kind="regular file", mode=0o644, owner="root", group="root", content=text)
-        for path, text in wanted_texts.items()
-    }
-    unit = UnitState(name=UNIT, loaded=True, active="active", enabled="enabled", sub="running")
-    service = ServiceState(unit=unit, result="success", restarts=0, mark=mark, reload_needed=False)
-    service = replace(service, **{key: parts.pop(key) for key in list(parts) if key in {"mark", "result", "restarts"}})
-    if "active" in parts or "enabled" in parts:
-        changed = {key: parts.pop(key) for key in list(parts) if key in {"active", "enabled", "sub"}}
-        service = replace(service, unit=replace(unit, **changed))
-    return replace(DnsState(installed=True, files=files, service=service), **parts)
-
-
-def heard(**addresses: str) -> Answers:
-    """Right answers, but for ``addresses`` by short name."""
-    told = wanted(LAB) | {LAB.fqdn(name.replace("_", "-")): address for name, address in addresses.items()}
-    return Answers(
-        replies={
-            name: Reply(
-                number=1, code=Code.NOERROR if address else Code.NXDOMAIN, addresses=(address,) if address else ()
-            )
-            for name, address in told.items()
-        }
-    )
+state, heard = partial(nameserver.serving, LAB), partial(nameserver.heard, LAB)
 
 
 def observed(of_server: object, **of_hosts: object) -> Observed:
