@@ -152,7 +152,7 @@ def test_a_damaged_nats_store_is_named_and_mended_by_what_the_manual_says(meshed
     begin_again(meshed)
     meshed["dock-load"].wait_until_succeeds(f"{PODS} | grep -F 'store is damaged: /volume/'", sudo=True, timeout_s=60)
     named(runbooks.run("health", "--json"), "dock-prod", "is not ready", "the NATS store is damaged", "KV/meta.inf")
-    meshed["dock-prod"].succeed(f"mv {VOLUME}/data/nats {VOLUME}/data/nats.damaged", sudo=True)
+    meshed["dock-prod"].succeed(f"mv {stream} {VOLUME}/KV.damaged", sudo=True)
     wait_until_healthy(runbooks)
 
 
