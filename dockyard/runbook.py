@@ -42,7 +42,10 @@ Planner = Callable[[Topology, Observed], Plan]
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """Go on only when ``check`` finds nothing. ``on`` limits it to the hosts that have one of these roles."""
+    """Go on only when ``check`` finds nothing. ``on`` limits it to the hosts that have one of these roles.
+
+    When a person was asked before the first change that follows, which takes minutes, it is checked once more.
+    """
 
     title: str
     check: Check
@@ -168,6 +171,7 @@ class Engine:
     seen: Observed = field(default_factory=Observed)
     left_out: dict[str, DockyardError] = field(default_factory=dict)
     kept_back: set[str] = field(default_factory=set)
+    _gate: Gate | None = None
     _all: bool = False
     _looks: dict[tuple[str, str], tuple[Domain[Any], float]] = field(default_factory=dict)
 
@@ -186,7 +190,9 @@ class Engine:
                 raise _with_alternatives(error, steps[number:]) from error
             self.report.step_ended(_UNCHANGED.get(type(step), "yes"))
         if self.left_out:
-            raise _unreached(self.left_out)
+            host, reason = next(iter(self.left_out.items()))
+            advice = "The other hosts are done. Run again when it is back."
+            raise NotObserved(host, f"was left out: {reason}", advice=advice)
 
     def _walk(self, step: Step) -> None:
         match step:
@@ -196,6 +202,7 @@ class Engine:
                 self._wait(step)
             case Gate():
                 self._judge(self._check(step))
+                self._gate = step
             case Confirm():
                 self._agree(step)
             case Show():
@@ -239,8 +246,7 @@ class Engine:
 
     def _wait(self, step: Wait) -> None:
         deadline = time.monotonic() + (min(step.timeout_s, KEPT_BACK_S) if self.kept_back else step.timeout_s)
-        findings = self._check(step)
-        in_vain = 0
+        findings, in_vain = self._check(step), 0
         while findings and not self.options.dry_run and time.monotonic() < deadline and in_vain < IN_VAIN:
             self.report.waiting(findings, deadline - time.monotonic())
             time.sleep(step.every_s)
@@ -311,11 +317,9 @@ class Engine:
         doomed = {change.destroys for changes in plan.values() for change in changes if change.destroys}
         unnamed = sorted(doomed - self.options.destroy)
         if unnamed:
-            raise Refused(
-                f"this would destroy {', '.join(unnamed)}",
-                advice="Nothing was done. If that is what you want, name it: "
-                + " ".join(f"--destroy {name}" for name in unnamed),
-            )
+            named = " ".join(f"--destroy {name}" for name in unnamed)
+            advice = f"Nothing was done. If that is what you want, name it: {named}"
+            raise Refused(f"this would destroy {', '.join(unnamed)}", advice=advice)
         if self.options.yes or self._all:
             return
         count = sum(map(len, plan.values()))
@@ -323,9 +327,12 @@ class Engine:
         if answer not in {"y", "yes", "a", "all"}:
             raise Refused("not confirmed", advice="Nothing was done in this step. Answer y, or give --yes.")
         self._all = answer in {"a", "all"}
+        if self._gate:
+            self._judge(self._check(self._gate, again=True))
 
     def _apply(self, step: Converge, plan: Plan) -> None:
         self.hold()
+        self._gate = None
         began_at = elapsed_s()
         with self.report.progress("applying", list(plan)) as processors:
             nornir = self.nornir.filter(filter_func=lambda host: host.name in plan).with_processors(processors)
@@ -380,21 +387,14 @@ def _shown(plan: Plan) -> list[HostPlan]:
     ]
 
 
-def _unreached(missing: dict[str, DockyardError]) -> DockyardError:
-    host, error = next(iter(missing.items()))
-    return NotObserved(host, f"was left out: {error}", advice="The other hosts are done. Run again when it is back.")
-
-
 def _raise_first(failures: dict[str, BaseException | None]) -> None:
     errors = [error for error in failures.values() if error is not None]
-    for error in errors:
-        if not isinstance(error, DockyardError):
-            raise error
+    for error in (one for one in errors if not isinstance(one, DockyardError)):
+        raise error
     if len(errors) == 1:
         raise errors[0]
     if errors and all(isinstance(error, Unreachable) for error in errors):
         raise Unreachable(", ".join(failures), "did not answer to the end", advice=str(errors[0]))
     if errors:
-        raise StepFailed(
-            "\n".join(map(str, errors)), advice="Each host stopped at its first failure; run again after mending."
-        )
+        advice = "Each host stopped at its first failure; run again after mending."
+        raise StepFailed("\n".join(map(str, errors)), advice=advice)

@@ -31,9 +31,9 @@ from tasks.k3s import release
 
 SEES: Domains = [drbd.LIVE, drbd.WRITER, drbd.USERS]
 ON = drbd.ROLES
-CONVERGE = partial(Converge, sees=SEES, on=ON, stale_s=10.0)
-WAIT = partial(Wait, sees=SEES, on=ON, stale_s=10.0)
-GATE = partial(Gate, sees=SEES, on=ON, stale_s=10.0)
+CONVERGE = partial(Converge, sees=SEES, on=ON, stale_s=30.0)
+WAIT = partial(Wait, sees=SEES, on=ON, stale_s=30.0)
+GATE = partial(Gate, sees=SEES, on=ON, stale_s=30.0)
 """Steps for which it is enough what the step before has seen; what must not happen is refused by the host itself."""
 
 VERSIONS: Domains = [EVIDENCE, machine.MACHINE, release.RELEASE]
@@ -61,9 +61,9 @@ def _steps(arguments: argparse.Namespace, topology: Topology) -> list[Step]:
 
 
 def planned(to: str) -> list[Step]:
-    """The steps of a switch to ``to`` while both replicas are up. What they must say is asked anew: 1, 3, 4.
+    """The steps of a switch to ``to`` while both replicas are up. What they must say is asked anew: 1, 4, 5.
 
-    4 is there because 3 asks both at once, and one may answer late: what is out of sync on the old side is known to it
+    5 is there because 4 asks both at once, and one may answer late: what is out of sync on the old side is known to it
     when the new one has read the end of its role, and only a look that begins then is sure to show it.
     """
     since, handed_over = this_run(), partial(drbd.check_handed_over, to=to)
@@ -74,6 +74,7 @@ def planned(to: str) -> list[Step]:
             [*SEES, *VERSIONS],
             on=ON,
         ),
+        CONVERGE(f"{to} does not begin before it is told to", partial(drbd.plan_hold, to=to)),
         CONVERGE("Write a token, stop what uses the storage, unmount, demote", partial(drbd.plan_let_go, to=to)),
         Wait(
             "Everything has arrived on the other side",

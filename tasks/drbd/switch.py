@@ -19,7 +19,7 @@ from dockyard.topology import Host, Replication, Topology
 from dockyard.unseen import unseen
 from tasks.drbd import places
 from tasks.drbd.checks import check_connected, contradicted, finding, seen_replicas, service
-from tasks.drbd.replica import LIVE, carries_replica, other_of, replication_of
+from tasks.drbd.replica import LIVE, Live, carries_replica, other_of, replication_of
 from tasks.drbd.state import Disk
 from tasks.drbd.state import Replication as DrbdReplication
 from tasks.drbd.state import Role as DrbdRole
@@ -107,13 +107,26 @@ _DIFFERS = "Wait while it is synchronised; else a comparison found it: docs/drbd
 def _unsent(
     topology: Topology, observed: Observed, to: str, advice: str, *, lasting: bool = False
 ) -> Iterator[Finding]:
-    """What the two sides lack of each other's data; an old writer without a disk lacks nothing that counts."""
-    for host, state in seen_replicas(topology, observed).items():
-        if host != to and state.diskless:
+    """What the two sides lack of each other's data.
+
+    An old writer without a disk lacks nothing that counts, and what the new one counts then is what that disk will
+    need. What it wrote has arrived: `drbd-storage down` reads a block back behind it before it demotes.
+    """
+    states = seen_replicas(topology, observed)
+    leaving = states.get(other_of(topology, to))
+    alone = leaving is not None and leaving.diskless
+    for host, state in states.items():
+        if alone and host != to:
             continue
-        if state.disk is not Disk.UP_TO_DATE or (state.out_of_sync_kib and not state.only_copy):
-            fault = f"not all has arrived: {state.out_of_sync_kib} KiB are out of sync"
+        behind = 0 if alone else state.out_of_sync_kib
+        if behind or state.disk is not Disk.UP_TO_DATE or not (alone or _sees_good_disk(state)):
+            fault = f"not all has arrived: {behind} KiB are out of sync"
             yield replace(finding(host, fault, state.sentence, advice), lasting=lasting)
+
+
+def _sees_good_disk(state: Live) -> bool:
+    """A disk that failed a moment ago is UpToDate in the other side's last answer, and no more in this one's."""
+    return state.towards is None or state.towards.disk is Disk.UP_TO_DATE
 
 
 def _nobody_has_it(topology: Topology, observed: Observed) -> Iterator[Finding]:
@@ -125,6 +138,17 @@ def _nobody_has_it(topology: Topology, observed: Observed) -> Iterator[Finding]:
         back = f"drbdadm primary {name} && systemctl start {places.STORAGE}"
         advice = f"It waits for the line. To let {record.writer} go on alone, as nobody else was named: {back} on it"
         yield finding(record.writer, fault, state.sentence, advice)
+
+
+def plan_hold(topology: Topology, observed: Observed, *, to: str) -> Plan:
+    """Stop a new writer from waiting for the old one, when it was named and that one took the storage back.
+
+    It would begin in the moment in which that one lets go, before anybody has seen that all has arrived.
+    """
+    old = observed.seen(LIVE).get(other_of(topology, to))
+    begins = observed.of(LIVE, to).waiting and observed.of(WRITER, to).writer == to
+    hold = Run(title=f"stop {places.STORAGE}, which waits", argv=("systemctl", "stop", places.STORAGE), timeout_s=90)
+    return filled({to: [hold] if begins and old and old.primary else []})
 
 
 def plan_let_go(topology: Topology, observed: Observed, *, to: str) -> Plan:
@@ -234,6 +258,7 @@ def _is_idle(topology: Topology, observed: Observed) -> bool:
         and state.disk is Disk.UP_TO_DATE
         and state.towards is not None
         and state.towards.replication is DrbdReplication.ESTABLISHED
+        and state.towards.disk is Disk.UP_TO_DATE
         for state in seen_replicas(topology, observed).values()
     )
 

@@ -331,6 +331,24 @@ def test_a_side_that_took_the_storage_back_has_not_handed_it_over() -> None:
     assert (found.host, found.fault) == (PROD, "is Primary")
 
 
+def test_a_disk_that_failed_after_its_last_answer_is_seen_from_the_other_side() -> None:
+    """DRBD counts what a peer without a disk will need; that must not excuse what the old writer never sent."""
+    failed = of(PROD, resource=resource(peer_role=Role.SECONDARY, peer_disk=Disk.DISKLESS, out_of_sync_kib=8))
+    seen = observed(failed(demoted(peer_role=Role.SECONDARY)))
+    (found,) = drbd.check_handed_over(topology(), seen, to=MIRROR)
+    assert (found.host, found.lasting) == (PROD, False)
+
+
+def test_a_named_writer_does_not_wait_behind_one_that_took_the_storage_back() -> None:
+    waits = of(MIRROR, storage=unit(places.STORAGE, "waiting"))(healthy())
+    told = records(MIRROR, 2)
+    assert drbd.plan_hold(topology(), observed(waits), to=MIRROR) == {}, "as a rule it waits, and names the other one"
+    (hold,) = drbd.plan_hold(topology(), observed(waits, told), to=MIRROR)[MIRROR]
+    assert hold.title == "stop dockyard-storage.service, which waits"
+    gone = of(PROD, resource=resource())(waits)
+    assert drbd.plan_hold(topology(), observed(gone, told), to=MIRROR) == {}
+
+
 def test_only_the_side_that_let_go_is_asked_again() -> None:
     live = drbd.live_beside(MIRROR)
     asked = [host.name for host in topology().hosts.values() if live.concerns(topology(), host)]

@@ -23,6 +23,7 @@ esac""",
     "mountpoint": '[ -e "$S/mounted" ]',
     "mount": 'echo "mount $*" >>"$S/log"; [ ! -e "$S/broken" ] || exit 32; touch "$S/mounted"',
     "umount": 'echo "umount $*" >>"$S/log"; [ ! -e "$S/busy" ] || exit 32; rm "$S/mounted"',
+    "dd": 'echo "dd ${1#if=}" >>"$S/log"; [ ! -e "$S/dead" ] || { echo "dd: Input/output error" >&2; exit 1; }',
     "systemctl": 'echo "systemctl $*" >>"$S/log"',
     "uname": "echo dock-prod",
     "sleep": '[ -e "$S/again" ] || exec kill "$PPID"; mv "$S/again" "$S/role"',
@@ -238,6 +239,20 @@ def test_down_fails_while_something_holds_the_device(guard: Guard) -> None:
     guard("up")
     guard.finds("held")
     assert guard("down").returncode == 11
+
+
+@pytest.mark.parametrize("disk", ["Diskless", "Failed", "Detaching"])
+def test_down_without_a_disk_reads_back_behind_what_was_written_before_it_demotes(guard: Guard, disk: str) -> None:
+    guard("up")
+    guard.finds("dstate", f"{disk}/UpToDate")
+    (guard.folder / "log").unlink()
+    guard.finds("dead")
+    refused = guard("down")
+    assert (refused.returncode, refused.stderr) == (1, "dd: Input/output error\n")
+    assert guard.changed == ["umount /srv/data", "dd /dev/drbd0"]
+    guard.finds("dead", None)
+    assert guard("down").returncode == 0
+    assert guard.changed[2:] == ["dd /dev/drbd0", "drbdadm secondary data"]
 
 
 def test_down_of_a_resource_that_is_down_is_nothing(guard: Guard) -> None:

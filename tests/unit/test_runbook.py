@@ -105,6 +105,21 @@ def contents(motd: Motd) -> dict[str, str]:
     return {path.parent.name: path.read_text() for path in motd.folder.glob("*/motd")}
 
 
+def test_a_gate_is_checked_once_more_when_a_person_was_asked(motd: Motd, run: Runner) -> None:
+    opened: list[bool] = []
+
+    def check(_topology: Topology, _observed: Observed) -> list[Finding]:
+        opened.append(not run.asked)
+        return [] if opened[-1] else [Finding(cause=Cause.DRBD, host="dock-a", fault="shut", evidence="", advice="")]
+
+    with pytest.raises(StepFailed):
+        run(Gate("Open", check, [motd.domain]), converge(motd))
+    assert (opened, contents(motd)) == ([True, False], {})
+    run.asked.clear()
+    run(Gate("Open", check, [motd.domain]), converge(motd), yes=True)
+    assert opened == [True, False, True]
+
+
 def test_a_step_converges_in_two_execs_and_then_has_nothing_to_do_in_one(motd: Motd, run: Runner) -> None:
     assert run(converge(motd)).steps[0].status == "changed"
     assert contents(motd) == {name: f"{name}\n" for name in run.cluster.topology.hosts}
