@@ -93,21 +93,22 @@ class Observed:
 def probes_of(domains: Domains, topology: Topology, host: Host) -> list[Command]:
     """The commands of several domains; one that two domains ask for (same name, same argv) is asked once."""
     commands: dict[str, Command] = {}
-    for domain in _concerning(domains, topology, host):
+    for domain in concerning(domains, topology, host):
         for command in domain.probes(topology, host):
             if commands.setdefault(command.name, command) != command:
                 raise ValueError(f"two domains call different commands {command.name!r}")
     return list(commands.values())
 
 
-def _concerning(domains: Domains, topology: Topology, host: Host) -> list[Domain[Any]]:
+def concerning(domains: Domains, topology: Topology, host: Host) -> list[Domain[Any]]:
+    """Those of ``domains`` that ``host`` is asked about."""
     return [domain for domain in domains if domain.concerns(topology, host)]
 
 
 def read_all(domains: Domains, topology: Topology, host: Host, outputs: Outputs) -> dict[str, object]:
     """The state of each domain, or the error that stands in its place."""
     states: dict[str, object] = {}
-    for domain in _concerning(domains, topology, host):
+    for domain in concerning(domains, topology, host):
         try:
             states[domain.name] = domain.read(topology, host, outputs)
         except DockyardError as error:
@@ -129,7 +130,7 @@ def observe(task: Task, domains: Domains) -> Result:
     try:
         outputs = run(task, probes)
     except DockyardError as error:
-        return Result(host=task.host, result={one.name: error for one in _concerning(domains, topology, host)})
+        return Result(host=task.host, result={one.name: error for one in concerning(domains, topology, host)})
     return Result(host=task.host, result=read_all(domains, topology, host, outputs))
 
 

@@ -28,7 +28,7 @@ from dockyard.clock import elapsed_s
 from dockyard.errors import DockyardError, NotObserved, Refused, StepFailed, Unreachable, UsageError
 from dockyard.findings import Finding, by_cause
 from dockyard.journal import Journal
-from dockyard.observe import Domain, Domains, Observed, probes_of, read_all, sweep
+from dockyard.observe import Domains, Observed, concerning, probes_of, read_all, sweep
 from dockyard.remote import Command
 from dockyard.report import HostPlan, Report
 from dockyard.topology import Role, Topology
@@ -173,7 +173,7 @@ class Engine:
     kept_back: set[str] = field(default_factory=set)
     _gate: Gate | None = None
     _all: bool = False
-    _looks: dict[tuple[str, str], tuple[Domain[Any], float]] = field(default_factory=dict)
+    _looks: dict[tuple[str, str], tuple[Callable[..., Any], float]] = field(default_factory=dict)
 
     def run(self, steps: Sequence[Step]) -> None:
         """Walk ``steps`` in order.
@@ -298,20 +298,19 @@ class Engine:
         wanted = [
             (host, domain)
             for host in hosts
-            for domain in step.sees
-            if domain.concerns(self.topology, self.topology.host(host))
+            for domain in concerning(step.sees, self.topology, self.topology.host(host))
         ]
         looks = [(self._looks.get((host, domain.name)), domain) for host, domain in wanted]
         oldest = elapsed_s() - step.stale_s
-        return step.stale_s > 0 and all(look and look[0] is domain and look[1] >= oldest for look, domain in looks)
+        return step.stale_s > 0 and all(look and look[0] is domain.read and look[1] >= oldest for look, domain in looks)
 
     def _take_in(self, step: Step, fresh: Observed, began_at: float) -> None:
         self.seen = self.seen.merged(fresh)
         for host, states in fresh.states.items():
-            for domain in step.sees:
+            for domain in concerning(step.sees, self.topology, self.topology.host(host)):
                 self._looks.pop((host, domain.name), None)
                 if domain.name in states and not isinstance(states[domain.name], DockyardError):
-                    self._looks[host, domain.name] = (domain, began_at)
+                    self._looks[host, domain.name] = (domain.read, began_at)
 
     def _confirm(self, plan: Plan) -> None:
         doomed = {change.destroys for changes in plan.values() for change in changes if change.destroys}
@@ -356,9 +355,8 @@ class Engine:
     def _verify(self, step: Converge, plan: Plan) -> None:
         """The same plan must be empty now; raises StepFailed, or NotObserved when a host can no longer be read."""
         for host in plan:
-            for domain in step.sees:
-                if domain.concerns(self.topology, self.topology.host(host)):
-                    self.seen.of(domain, host)
+            for domain in concerning(step.sees, self.topology, self.topology.host(host)):
+                self.seen.of(domain, host)
         left = self._within_limit(step, step.plan(self.topology, self.seen))
         again = {host: changes for host, changes in left.items() if host in plan}
         if again:

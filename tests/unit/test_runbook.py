@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,25 @@ def converge(motd: Motd, *, each: bool = False) -> Converge:
 
 def contents(motd: Motd) -> dict[str, str]:
     return {path.parent.name: path.read_text() for path in motd.folder.glob("*/motd")}
+
+
+def test_a_look_at_one_host_serves_those_who_see_all_of_them(motd: Motd, run: Runner) -> None:
+    looks: list[str] = []
+
+    def probes(topology: Topology, host: Host) -> Sequence[Command]:
+        looks.append(host.name)
+        return motd.domain.probes(topology, host)
+
+    everywhere = replace(motd.domain, probes=probes)
+    first = next(iter(run.cluster.topology.hosts))
+    there = replace(everywhere, concerns=lambda _topology, host: host.name == first)
+    nothing = partial(Gate, check=lambda _topology, _observed: [])
+    run(
+        nothing("All", sees=[everywhere]),
+        nothing("One", sees=[there]),
+        nothing("All again", sees=[everywhere], stale_s=60.0),
+    )
+    assert sorted(looks) == sorted([*run.cluster.topology.hosts, first])
 
 
 def test_a_gate_is_checked_once_more_when_a_person_was_asked(motd: Motd, run: Runner) -> None:
