@@ -171,9 +171,9 @@ class Engine:
     seen: Observed = field(default_factory=Observed)
     left_out: dict[str, DockyardError] = field(default_factory=dict)
     kept_back: set[str] = field(default_factory=set)
-    _gate: Gate | None = None
+    _gates: list[Gate] = field(default_factory=list)
     _all: bool = False
-    _looks: dict[tuple[str, str], tuple[Callable[..., Any], float]] = field(default_factory=dict)
+    _looks: dict[tuple[str, str], tuple[tuple[Any, Any], float]] = field(default_factory=dict)
 
     def run(self, steps: Sequence[Step]) -> None:
         """Walk ``steps`` in order.
@@ -202,7 +202,7 @@ class Engine:
                 self._wait(step)
             case Gate():
                 self._judge(self._check(step))
-                self._gate = step
+                self._gates.append(step)
             case Confirm():
                 self._agree(step)
             case Show():
@@ -302,7 +302,9 @@ class Engine:
         ]
         looks = [(self._looks.get((host, domain.name)), domain) for host, domain in wanted]
         oldest = elapsed_s() - step.stale_s
-        return step.stale_s > 0 and all(look and look[0] is domain.read and look[1] >= oldest for look, domain in looks)
+        return step.stale_s > 0 and all(
+            look and look[0] == (domain.probes, domain.read) and look[1] >= oldest for look, domain in looks
+        )
 
     def _take_in(self, step: Step, fresh: Observed, began_at: float) -> None:
         self.seen = self.seen.merged(fresh)
@@ -310,7 +312,7 @@ class Engine:
             for domain in concerning(step.sees, self.topology, self.topology.host(host)):
                 self._looks.pop((host, domain.name), None)
                 if domain.name in states and not isinstance(states[domain.name], DockyardError):
-                    self._looks[host, domain.name] = (domain.read, began_at)
+                    self._looks[host, domain.name] = ((domain.probes, domain.read), began_at)
 
     def _confirm(self, plan: Plan) -> None:
         doomed = {change.destroys for changes in plan.values() for change in changes if change.destroys}
@@ -326,12 +328,12 @@ class Engine:
         if answer not in {"y", "yes", "a", "all"}:
             raise Refused("not confirmed", advice="Nothing was done in this step. Answer y, or give --yes.")
         self._all = answer in {"a", "all"}
-        if self._gate:
-            self._judge(self._check(self._gate, again=True))
+        for gate in self._gates:
+            self._judge(self._check(gate))
 
     def _apply(self, step: Converge, plan: Plan) -> None:
         self.hold()
-        self._gate = None
+        self._gates.clear()
         began_at = elapsed_s()
         with self.report.progress("applying", list(plan)) as processors:
             nornir = self.nornir.filter(filter_func=lambda host: host.name in plan).with_processors(processors)

@@ -65,7 +65,7 @@ def check_ready(topology: Topology, observed: Observed, *, to: str) -> list[Find
         *check_connected(topology, observed, leaving=leaving),
         *unseen(observed, WRITER, Cause.DRBD),
         *_record(topology, observed, to),
-        *_nobody_has_it(topology, observed),
+        *_nobody_has_it(topology, observed, to),
     ]
     if state and state.attached and state.disk is not Disk.UP_TO_DATE:
         findings.append(finding(to, f"its copy is {state.disk}", state.sentence, "Wait until it is UpToDate"))
@@ -120,7 +120,7 @@ def _unsent(
             continue
         behind = 0 if alone else state.out_of_sync_kib
         if behind or state.disk is not Disk.UP_TO_DATE or not (alone or _sees_good_disk(state)):
-            fault = f"not all has arrived: {behind} KiB are out of sync"
+            fault = f"not all has arrived: {behind} KiB are out of sync" if behind else "not both disks are UpToDate"
             yield replace(finding(host, fault, state.sentence, advice), lasting=lasting)
 
 
@@ -129,10 +129,12 @@ def _sees_good_disk(state: Live) -> bool:
     return state.towards is None or state.towards.disk is Disk.UP_TO_DATE
 
 
-def _nobody_has_it(topology: Topology, observed: Observed) -> Iterator[Finding]:
+def _nobody_has_it(topology: Topology, observed: Observed, to: str) -> Iterator[Finding]:
     """The writer that is named has let go, and the line broke before anybody else was named."""
     record = observed.seen(WRITER).get(topology.cluster.arbitrator, NOBODY)
     state, name = observed.seen(LIVE).get(record.writer), replication_of(topology).resource
+    if record.writer == to:
+        return
     if state and state.running and not (state.connected or state.primary) and state.storage.active == "inactive":
         fault = "it let go of the storage, and the line broke: nobody has it"
         back = f"drbdadm primary {name} && systemctl start {places.STORAGE}"
@@ -157,13 +159,15 @@ def plan_let_go(topology: Topology, observed: Observed, *, to: str) -> Plan:
 
 
 def plan_token(topology: Topology, observed: Observed, *, to: str) -> Plan:
-    """Write a token into the storage, which must be found on the other side: the generation that follows."""
-    record = writer_of(topology, observed)
-    state = observed.of(LIVE, record.writer)
-    wanted = record.generation + 1
-    if record.writer == to or not state.mounted or observed.of(USERS, record.writer).token == wanted:
+    """Write a token into the storage, which must be found on the other side: the generation with which ``to`` is named.
+
+    That is the next one, or the present one if the old writer took the storage back after it was given away.
+    """
+    record, leaving = writer_of(topology, observed), other_of(topology, to)
+    wanted = record.generation if record.writer == to else record.generation + 1
+    if not observed.of(LIVE, leaving).mounted or observed.of(USERS, leaving).token == wanted:
         return {}
-    return {record.writer: [write_token(replication_of(topology), wanted)]}
+    return {leaving: [write_token(replication_of(topology), wanted)]}
 
 
 def write_token(replication: Replication, generation: int) -> Change:
@@ -213,7 +217,7 @@ def _arrived(topology: Topology, observed: Observed, to: str, lacking: Iterable[
     return [
         *check_connected(topology, observed, leaving=other_of(topology, to)),
         *lacking,
-        *_nobody_has_it(topology, observed),
+        *_nobody_has_it(topology, observed, to),
     ]
 
 

@@ -251,8 +251,21 @@ def test_down_without_a_disk_reads_back_behind_what_was_written_before_it_demote
     assert (refused.returncode, refused.stderr) == (1, "dd: Input/output error\n")
     assert guard.changed == ["umount /srv/data", "dd /dev/drbd0"]
     guard.finds("dead", None)
+    again = guard("down")
+    assert (again.returncode, "systemctl start dockyard-storage, then again" in again.stderr) == (1, True)
+    guard("up")
     assert guard("down").returncode == 0
-    assert guard.changed[2:] == ["dd /dev/drbd0", "drbdadm secondary data"]
+    remounted = ["mount -t ext4 /dev/drbd0 /srv/data", "umount /srv/data"]
+    assert guard.changed[2:] == [*remounted, "dd /dev/drbd0", "drbdadm secondary data"]
+
+
+def test_down_of_a_replaced_writer_without_a_disk_does_not_wait_for_an_answer(guard: Guard) -> None:
+    guard("up")
+    guard.finds("dstate", "Diskless/DUnknown")
+    guard.finds("dead")
+    guard.finds("writer", "writer=dock-mirror\ngeneration=5\nsince=now")
+    assert guard("down").returncode == 0
+    assert guard.changed[-1] == "drbdadm secondary data"
 
 
 def test_down_of_a_resource_that_is_down_is_nothing(guard: Guard) -> None:

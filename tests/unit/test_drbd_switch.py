@@ -99,6 +99,7 @@ class Pair:
                 if machine.primary:
                     machine.mounted, machine.storage = True, "active"
                     if machine.record.generation == 1 or 0 <= self.token - machine.record.generation <= 1:
+                        self.token = min(self.token, machine.record.generation)
                         machine.units = dict.fromkeys(UNITS, "active")
         self.most_primaries = max(self.most_primaries, sum(one.primary for one in self.machines.values()))
 

@@ -330,7 +330,7 @@ def test_a_change_is_proved_by_what_it_shows_in_and_the_rest_is_looked_at_again_
 
 
 def test_what_is_too_old_or_was_asked_otherwise_is_looked_at_again(motd: Motd, run: Runner) -> None:
-    shorter = Domain(motd.domain.name, motd.probes, motd.read)
+    shorter = Domain(motd.domain.name, motd.probes, partial(motd.read))
     steps = [Gate("Look", lambda _t, _o: [], [domain], stale_s=60) for domain in (motd.domain, shorter, motd.domain)]
     run(*steps, Gate("Look once more", lambda _t, _o: [], [motd.domain], stale_s=1e-9))
     assert set(run.cluster.execs().values()) == {4}
