@@ -4,9 +4,10 @@ Without options one is taken, in /var/lib/dockyard/k3s-snapshots on the control 
 seconds while pods go on. A copy goes to a worker, at another site if there is one: into the same folder, for root
 alone. Snapshots hold every secret of the cluster.
 
---restore NAME puts the control plane back to one; what it is now is moved aside, not removed. Workers whose token is
-another one get that of the snapshot. On a new disk: run phase1_baseline.py, then this; it is brought from the worker
-that has kept it.
+--restore NAME puts the control plane back to one, with the release that the inventory names; what it is now is moved
+aside, not removed. Workers whose token is another one get that of the snapshot, and all are started anew, as what they
+have seen is newer than the snapshot; containers go on. On a new disk: run phase1_baseline.py, then this; it is brought
+from the worker that has kept it. If it is from before k3s_move.py, the volumes are where they were then.
 
 Needs: ssh to the nodes (the copy travels through the memory of this machine); --restore also --destroy with the folder
 that is replaced, HOST:/var/lib/rancher/k3s/server.
@@ -25,9 +26,9 @@ from dockyard import cli
 from dockyard.caller import this_run
 from dockyard.observe import Domains
 from dockyard.report import Report
-from dockyard.runbook import Converge, Step, Wait
+from dockyard.runbook import Converge, Gate, Step, Wait
 from tasks import k3s
-from tasks.k3s import copies, places, upkeep
+from tasks.k3s import copies, move, places, upkeep
 from tasks.k3s.steps import ON, SEES, SERVER, bring_token, keep
 
 
@@ -66,10 +67,15 @@ def restoring(name: str, run: str) -> list[Step]:
     sees: Domains = [k3s.K3S, copies.kept(name)]
     return [
         Converge("Bring the snapshot from a worker, if it is not there", bring, sees, on=ON, each=True),
+        Gate("No volume lies on two workers", move.check_one_copy, [k3s.K3S], on=ON),
+        Converge("Bring the release of the inventory, verified", upkeep.plan_fetch, [k3s.K3S], on=ON, each=True),
         Converge("Put the control plane back", partial(upkeep.plan_restore, name=name, run=run), [k3s.K3S], on=ON[:1]),
         Wait("The API answers", k3s.check_api, [k3s.NODES], timeout_s=300, on=SERVER),
         bring_token("Bring its token to the workers"),
-        Wait("Every node is ready", k3s.check_joined, SEES, timeout_s=300, on=ON),
+        Converge(
+            "Start the workers anew", partial(upkeep.plan_follow, name=name, run=run), [k3s.K3S], on=ON, each=True
+        ),
+        Wait("Every node is ready", upkeep.check_started, SEES, timeout_s=300, on=ON),
     ]
 
 

@@ -47,7 +47,7 @@ def steps(run: str) -> list[Step]:
         Converge("Make a new token", upkeep.plan_rotate, [k3s.K3S], on=ON),
         Wait("The API answers with it", k3s.check_api, [k3s.NODES], timeout_s=300, on=SERVER),
         bring_token("Bring it to the workers, and start them with it"),
-        Wait("Every node is ready with it", k3s.check_joined, SEES, timeout_s=300, on=ON),
+        Wait("Every node is ready with it", upkeep.check_started, SEES, timeout_s=300, on=ON),
     ]
 
 

@@ -27,7 +27,8 @@ set -eu; umask 077; to=$1
 install -d -m 0700 -- "$(dirname -- "$to")"
 rm -rf -- "$to.new"; mkdir -- "$to.new"; trap 'rm -rf -- "$to.new"' EXIT
 base64 -d | tar -xz -C "$to.new"
-[ -d "$to.new/db" ] && [ -s "$to.new/token" ]
+[ -d "$to.new/db" ]
+[ -s "$to.new/token" ]
 sync -f -- "$to.new"; mv -T -- "$to.new" "$to\""""
 
 

@@ -92,6 +92,19 @@ def _elsewhere(topology: Topology, observed: Observed, api: Api, to: str) -> Ite
             yield from (one for one in unseen(observed, K3S, Cause.K3S) if one.host == host)
 
 
+def check_one_copy(topology: Topology, observed: Observed) -> list[Finding]:
+    """No volume lies on two workers: a snapshot from before a move lets its pod start where the old copy is."""
+    states = {} if settings(topology).volumes.mounted else observed.seen(K3S)
+    found = []
+    for name, volume in volumes(topology).items():
+        hosts = [host for host, state in states.items() if state.volumes.get(volume.path) == name]
+        marker = f"{volume.path}/{places.MARKER}"
+        if len(hosts) > 1:
+            advice = f"On the one that is not in use: mv {marker} {marker}.old; then no pod starts there"
+            found.append(finding(hosts[0], f"the volume {name} lies on {' and on '.join(hosts)}", marker, advice))
+    return found
+
+
 def left_behind(topology: Topology, observed: Observed, *, to: str, ready: bool) -> list[Pod]:
     """Our pods on other nodes than ``to``, on those that are ready or on the others."""
     server = server_of(topology).name

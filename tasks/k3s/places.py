@@ -32,7 +32,7 @@ FLANNEL_DEVICE = "flannel.1"
 SNAPSHOTS = "/var/lib/dockyard/k3s-snapshots"
 """Of the control plane: datastore, certificates and token, each in a folder of its own, on the same host."""
 
-RESTORED = f"{DATA}/server/dockyard-restored"
+RESTORED = "/var/lib/dockyard/k3s-restored"
 
 SERVER = "k3s.service"
 AGENT = "k3s-agent.service"

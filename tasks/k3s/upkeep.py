@@ -17,7 +17,7 @@ from tasks.k3s import places
 from tasks.k3s.api import KUBECTL, NODES, OBJECTS
 from tasks.k3s.binary import digest, fetch, switch
 from tasks.k3s.config import restart, server_of, settings
-from tasks.k3s.facts import K3S, is_node
+from tasks.k3s.facts import K3S, NodeHost, is_node
 from tasks.k3s.join import check_joined, finding, forget, workers
 from tasks.k3s.nodes import Node, Truth
 from tasks.k3s.pods import pods
@@ -38,7 +38,8 @@ for part in db tls cred token; do
   [ ! -e "$data/server/$part" ] || cp -a -- "$data/server/$part" "$to.new/"
 done
 [ ! -e "$password" ] || cp -a -- "$password" "$to.new/node-password"
-[ -d "$to.new/db" ] && [ -s "$to.new/token" ]
+[ -d "$to.new/db" ]
+[ -s "$to.new/token" ]
 sync -f -- "$to.new"; mv -T -- "$to.new" "$to\""""
 """Stopped for the copy: then SQLite's file and its log belong together. Pods do not notice.
 
@@ -48,7 +49,8 @@ refuses itself with it (github.com/k3s-io/k3s/issues/3435).
 
 _RESTORE = """\
 set -eu; umask 077; from=$1 data=$2 unit=$3 password=$4 aside=$5 note=$6 text=$7
-[ -d "$from/db" ] && [ -s "$from/token" ]
+[ -d "$from/db" ]
+[ -s "$from/token" ]
 trap 'systemctl start "$unit"' EXIT
 systemctl stop "$unit"
 install -d -m 0700 -- "$aside"
@@ -62,6 +64,8 @@ if [ -e "$from/node-password" ]; then
   cp -a -- "$from/node-password" "$password"
 fi
 printf '%s\\n' "$text" >"$note"; sync -f -- "$note\""""
+_NOTE = """\
+set -eu; install -d -- "$(dirname -- "$1")"; printf '%s\\n' "$2" >"$1"; sync -f -- "$1\""""
 _RELEASE = re.compile(r"v1\.(\d+)\.(\d+)")
 
 
@@ -79,7 +83,7 @@ def is_behind(topology: Topology, observed: Observed, host: str) -> bool:
     node = observed.of(NODES, server_of(topology).name).nodes.nodes.get(host)
     pinned = settings(topology).version
     stale = bool(node and pinned and node.version != pinned)
-    return stale or state.binary != places.stored(digest(topology, host, state))
+    return stale or _runs_another(topology, host, state)
 
 
 def check_upgrade(topology: Topology, observed: Observed) -> list[Finding]:
@@ -116,7 +120,7 @@ def _skew(running: str, wanted: str) -> str:
 def plan_upgrade(topology: Topology, observed: Observed, *, host: str) -> Plan:
     """Let one node run the wanted release. Its containers go on meanwhile."""
     state = observed.of(K3S, host)
-    if state.binary and state.binary != places.stored(digest(topology, host, state)):
+    if _runs_another(topology, host, state):
         return {host: [switch(topology, host, state), restart(state.unit)]}
     return {host: [restart(state.unit)]} if state.stale else {}
 
@@ -152,6 +156,16 @@ def check_upgraded(topology: Topology, observed: Observed, *, host: str) -> list
     found = check_upgrade(topology, observed)
     if not found and is_behind(topology, observed, host):
         found.append(finding(host, "does not run the wanted release yet", "its link or what it told the API", "Wait"))
+    return found
+
+
+def check_started(topology: Topology, observed: Observed) -> list[Finding]:
+    """Every node is ready, and its unit has started: the API calls a node ready for 40 s after its last word."""
+    found = check_joined(topology, observed)
+    for host, state in observed.seen(K3S).items():
+        if state.binary and not state.unit.is_active:
+            look = f"journalctl -u {state.unit.name} on {host}"
+            found.append(finding(host, f"{state.unit.name} has not started", f"it is {state.unit.active}", look))
     return found
 
 
@@ -191,7 +205,7 @@ def plan_snapshot(topology: Topology, observed: Observed, *, name: str) -> Plan:
 
 
 def plan_restore(topology: Topology, observed: Observed, *, name: str, run: str) -> Plan:
-    """Put the control plane back to a snapshot; what it is now is moved aside.
+    """Put the control plane back to a snapshot, with the release that is wanted; what it is now is moved aside.
 
     Raises:
         StepFailed: there is no such snapshot.
@@ -200,6 +214,7 @@ def plan_restore(topology: Topology, observed: Observed, *, name: str, run: str)
     state, note = observed.of(K3S, server), f"{name} {run}"
     if state.restored == note:
         return {}
+    older = [switch(topology, server, state)] if _runs_another(topology, server, state) else []
     if name not in state.snapshots:
         raise StepFailed(
             f"{server} has no snapshot {name!r}", advice=f"There are: {', '.join(state.snapshots) or 'none'}"
@@ -209,7 +224,33 @@ def plan_restore(topology: Topology, observed: Observed, *, name: str, run: str)
     where = (source, places.DATA, places.SERVER, places.NODE_PASSWORD, aside, places.RESTORED)
     argv = ("sh", "-c", _RESTORE, "restore", *where, note)
     title = f"put the control plane back to {name}; what it is now goes to {aside}"
-    return {server: [Run(title=title, argv=argv, timeout_s=600, destroys=f"{server}:{places.DATA}/server")]}
+    back = Run(title=title, argv=argv, timeout_s=600, destroys=f"{server}:{places.DATA}/server")
+    return {server: [*older, back]}
+
+
+def plan_follow(topology: Topology, observed: Observed, *, name: str, run: str) -> Plan:
+    """Start every worker anew after the control plane was put back, with the release that is wanted.
+
+    A kubelet goes on from what it saw last, which is newer than what the datastore knows now: it would keep pods that
+    nobody knows any more, and miss changes (github.com/kubernetes/kubernetes/issues/131115).
+    """
+    states = {host.name: observed.seen(K3S).get(host.name) for host in workers(topology)}
+    behind = {host: state for host, state in states.items() if state and state.binary}
+    note = f"{name} {run}"
+    return filled(
+        {host: _follow(topology, host, state, note) for host, state in behind.items() if state.restored != note}
+    )
+
+
+def _follow(topology: Topology, host: str, state: NodeHost, note: str) -> list[Change]:
+    other = [switch(topology, host, state)] if _runs_another(topology, host, state) else []
+    argv = ("sh", "-c", _NOTE, "note", places.RESTORED, note)
+    return [*other, restart(state.unit), Run(title=f"note that it was started after {note} was put back", argv=argv)]
+
+
+def _runs_another(topology: Topology, host: str, state: NodeHost) -> bool:
+    """Whether the next start of a node is not the wanted release's."""
+    return bool(state.binary) and state.binary != places.stored(digest(topology, host, state))
 
 
 def check_leaving(topology: Topology, observed: Observed, *, node: str) -> list[Finding]:

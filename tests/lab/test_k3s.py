@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 
 from lab import Lab, Machine
 from lab.k3s import standin
+from lab.standin.k3s import VERSION
 from tests.lab.conftest import (
     HOSTS,
     Memory,
@@ -33,6 +35,7 @@ VOLUME = "/srv/k3s/opencloud"
 MARKER = f"{VOLUME}/.dockyard-volume"
 KUBECTL = "k3s kubectl"
 TOKEN = "/var/lib/rancher/k3s/server/token"
+SERVER = "dock-load:/var/lib/rancher/k3s/server"
 PODS = f"{KUBECTL} get pods --namespace opencloud -o json"
 
 
@@ -239,7 +242,7 @@ def with_standin(version: str, folder: Path, inventory: Path) -> Path:
 
 
 @pytest.mark.drill
-def test_an_upgrade_goes_node_by_node_and_back_is_refused(
+def test_an_upgrade_goes_node_by_node_and_back_is_the_snapshot_alone(
     meshed: Lab, runbooks: Runbooks, memory: Memory, inventory: Path, tmp_path: Path
 ) -> None:
     memory.built = ""
@@ -252,12 +255,20 @@ def test_an_upgrade_goes_node_by_node_and_back_is_refused(
     assert {node["status"]["nodeInfo"]["kubeletVersion"] for node in objects(meshed, "nodes")} == {"v1.34.1+standin"}
     assert not any(node["spec"].get("unschedulable") for node in objects(meshed, "nodes"))
     assert fetched(meshed["dock-edge"], "/data/kept") == "kept\n"
-    assert meshed["dock-load"].succeed("ls /var/lib/dockyard/k3s-snapshots", sudo=True).startswith("before-upgrade-")
+    (taken,) = meshed["dock-load"].succeed("ls /var/lib/dockyard/k3s-snapshots", sudo=True).split()
+    assert taken.startswith("before-upgrade-")
     assert runbooks.succeed("k3s_upgrade", "--yes", "--json", *where).changes == {}
-    replace_in(inventory / "defaults.yaml", "version: v1.34.1+standin", "version: v1.36.0+standin")
-    skipped = runbooks.run("k3s_upgrade", "--yes", *where)
-    assert skipped.exit_code == 1, str(skipped)
-    assert "skips a minor release" in skipped.stdout
+    for version, fault in (("v1.36.0", "skips a minor release"), ("v1.33.5", "would be a step back")):
+        path = inventory / "defaults.yaml"
+        path.write_text(re.sub(r"version: v[\d.]+\+standin", f"version: {version}+standin", path.read_text()))
+        refused = runbooks.run("k3s_upgrade", "--yes", *where)
+        assert refused.exit_code == 1, str(refused)
+        assert fault in refused.stdout
+
+    runbooks.succeed("k3s_snapshot", "--restore", taken, "--yes", "--destroy", SERVER)
+    assert {node["status"]["nodeInfo"]["kubeletVersion"] for node in objects(meshed, "nodes")} == {VERSION}
+    assert fetched(meshed["dock-edge"], "/data/kept") == "kept\n"
+    wait_until_healthy(runbooks)
 
 
 @pytest.mark.drill
@@ -278,8 +289,8 @@ def test_a_token_is_rotated_and_a_snapshot_brings_the_old_one_back(
     load.succeed(f"{KUBECTL} create namespace later", sudo=True)
     refused = runbooks.run("k3s_snapshot", "--restore", name, "--yes")
     assert refused.exit_code != 0, str(refused)
-    assert "--destroy dock-load:/var/lib/rancher/k3s/server" in refused.stdout + refused.stderr
-    runbooks.succeed("k3s_snapshot", "--restore", name, "--yes", "--destroy", "dock-load:/var/lib/rancher/k3s/server")
+    assert f"--destroy {SERVER}" in refused.stdout + refused.stderr
+    runbooks.succeed("k3s_snapshot", "--restore", name, "--yes", "--destroy", SERVER)
     assert load.succeed(f"cat {TOKEN}", sudo=True) == mirror.succeed("cat /etc/rancher/k3s/token", sudo=True) == old
     load.fail(f"{KUBECTL} get namespace later -o name", sudo=True)
     assert "installed" in fetched(meshed["dock-edge"])
@@ -303,7 +314,8 @@ def test_a_worker_leaves_in_good_order_and_who_carries_the_volumes_stays(
 
 
 @pytest.mark.drill
-def test_the_volumes_move_to_another_worker_and_back(meshed: Lab, runbooks: Runbooks) -> None:
+def test_the_volumes_move_to_another_worker_and_back(meshed: Lab, runbooks: Runbooks, memory: Memory) -> None:
+    memory.built = ""
     prod, mirror = meshed["dock-prod"], meshed["dock-mirror"]
     prod.succeed(f"echo dear >{VOLUME}/data/letter", sudo=True)
     refused = runbooks.run("k3s_move", "--to", "dock-mirror", "--yes")
@@ -341,7 +353,7 @@ def test_a_control_plane_on_a_new_disk_is_brought_back_from_the_copy_at_a_worker
     runbooks.succeed("phase1_baseline", "--yes")
     load.fail(f"{KUBECTL} get namespace dear -o name", sudo=True)
     assert load.succeed(f"cat {TOKEN}", sudo=True) != old
-    runbooks.succeed("k3s_snapshot", "--restore", name, "--yes", "--destroy", "dock-load:/var/lib/rancher/k3s/server")
+    runbooks.succeed("k3s_snapshot", "--restore", name, "--yes", "--destroy", SERVER)
     load.succeed(f"{KUBECTL} get namespace dear -o name", sudo=True)
     assert load.succeed(f"cat {TOKEN}", sudo=True) == old
     assert fetched(meshed["dock-edge"], "/data/kept") == "kept\n"

@@ -66,6 +66,15 @@ def test_nobody_else_may(cluster: Topology, parts: dict[str, Any], fault: str) -
     assert faults(seen(cluster, **parts), cluster) == [fault]
 
 
+def test_a_volume_that_lies_on_two_workers_is_named_before_an_old_snapshot_may_choose() -> None:
+    assert move.check_one_copy(LAB, seen()) == []
+    both = {host: replace(planned(LAB, host), volumes={"/srv/k3s/opencloud": "opencloud"}) for host in (PROD, MIRROR)}
+    (found,) = move.check_one_copy(LAB, seen(hosts=both))
+    assert found.fault == "the volume opencloud lies on dock-prod and on dock-mirror"
+    assert "mv /srv/k3s/opencloud/.dockyard-volume /srv/k3s/opencloud/.dockyard-volume.old" in found.advice
+    assert move.check_one_copy(MOUNTED, seen(MOUNTED, hosts=both)) == [], "DRBD has it on one side alone"
+
+
 def test_pods_of_a_node_that_is_ready_end_by_a_drain_and_need_no_phrase() -> None:
     assert titles(move.plan_end(LAB, seen(), to=MIRROR)) == {LOAD: [f"drain {PROD}: opencloud-1"]}
     assert move.page(LAB, seen(), to=MIRROR) is None

@@ -154,6 +154,58 @@ def test_a_snapshot_and_its_restore_move_everything_together(tmp_path: Path) -> 
     assert note.read_text() == "one now\n"
 
 
+@pytest.mark.parametrize("missing", ["db", "token"])
+def test_half_a_snapshot_is_not_restored(tmp_path: Path, missing: str) -> None:
+    environment = fake_systemctl(tmp_path)
+    kept = tmp_path / "kept"
+    for part in {"db", "token"} - {missing}:
+        (kept / part).mkdir(parents=True)
+        (kept / part / "rows").write_text("rows")
+    where = map(str, (kept, tmp_path / "data", "k3s", tmp_path / "password", tmp_path / "aside", tmp_path / "note"))
+    restore = ["sh", "-c", upkeep._RESTORE, "restore", *where, "one now"]
+    assert subprocess.run(restore, check=False, env=environment).returncode != 0
+    assert not (tmp_path / "asked").exists(), "nothing was stopped"
+
+
+def put_back(note: str = "", **parts: Any) -> dict[str, Any]:
+    """Nodes after the control plane was put back; ``note`` is what the workers have noted."""
+    hosts = {host: replace(planned(LAB, host), restored=note, **parts) for host in NODE_NAMES}
+    hosts[LOAD] = replace(hosts[LOAD], restored="one now")
+    return hosts
+
+
+def test_after_a_restore_every_worker_starts_anew_once() -> None:
+    """A kubelet goes on from what it saw last, which the datastore does not know any more."""
+    plan = upkeep.plan_follow(LAB, observed(LAB, put_back()), name="one", run="now")
+    assert set(plan) == {PROD, MIRROR}
+    assert titles(plan)[PROD] == [
+        f"start {places.AGENT} anew; containers go on",
+        "note that it was started after one now was put back",
+    ]
+    assert upkeep.plan_follow(LAB, observed(LAB, put_back("one now")), name="one", run="now") == {}
+    assert set(upkeep.plan_follow(LAB, observed(LAB, put_back("one before")), name="one", run="now")) == {PROD, MIRROR}
+    fresh = {**put_back(), MIRROR: bare(LAB, MIRROR)}
+    assert set(upkeep.plan_follow(LAB, observed(LAB, fresh), name="one", run="now")) == {PROD}
+
+
+def test_a_restore_goes_back_to_the_release_of_the_inventory_on_every_node() -> None:
+    newer = put_back(binary=places.stored(NEW_DIGEST))
+    newer[LOAD] = replace(newer[LOAD], restored="", snapshots=("one",))
+    seen = observed(LAB, newer)
+    first, second = titles(upkeep.plan_restore(LAB, seen, name="one", run="now"))[LOAD]
+    assert first.startswith(f"let {places.BINARY} be ")
+    assert second.startswith("put the control plane back to one")
+    assert titles(upkeep.plan_follow(LAB, seen, name="one", run="now"))[PROD][0] == first
+
+
+def test_a_node_that_is_ready_and_whose_unit_has_not_started_is_not_there_yet() -> None:
+    assert upkeep.check_started(LAB, observed(LAB)) == []
+    hosts = {host: planned(LAB, host) for host in NODE_NAMES}
+    hosts[PROD] = replace(hosts[PROD], unit=replace(hosts[PROD].unit, active="activating"))
+    (found,) = upkeep.check_started(LAB, observed(LAB, hosts))
+    assert (found.host, found.fault) == (PROD, f"{places.AGENT} has not started")
+
+
 def test_a_snapshot_goes_to_a_worker_at_another_site_once() -> None:
     assert copies.keeper(LAB) == PROD, "dock-mirror stands where dock-load stands"
     plan = copies.plan_keep(LAB, observed(LAB, k3s_archive={LOAD: Secret("H4sI")}), name="one")

@@ -76,6 +76,14 @@ def _beat(options: Options, api: tuple[str, int], token: Callable[[], str], pods
         pods.setdefault(name, Pod(order, folder)).order = order
     for name in gone:
         pods.pop(name, None)
+    _end_unknown(pods, folder)
+
+
+def _end_unknown(pods: dict[str, Pod], folder: Path) -> None:
+    """End what an agent before this one ran and the API does not know, as a kubelet does when it starts."""
+    for notes in folder.glob("*.json"):
+        if notes.stem not in pods:
+            Pod({"pod": {"metadata": {"name": notes.stem, "deletionTimestamp": now()}}}, folder).step()
 
 
 def node_object(options: Options) -> Object:
