@@ -22,7 +22,7 @@ import pytest
 
 from lab.errors import LabError
 from lab.k3s import ensure, is_real, provide, standin
-from lab.standin.k3s import VERSION, control, schedule
+from lab.standin.k3s import VERSION, agent, control, schedule
 from lab.standin.k3s.server import new_token, password_of
 from tasks.k3s.nodes import Truth, read_json
 from tests.unit.kube import node, topology
@@ -247,6 +247,17 @@ def test_a_pod_of_a_node_that_is_gone_ends_by_force_alone(cluster: Cluster) -> N
         assert cluster.kubectl("delete", "pod", "--namespace", "default", *words, "one").returncode == 0
         found = json.loads(cluster.kubectl("get", "pods", "--namespace", "default", "-o", "json").stdout)
         assert len(found["items"]) == left
+
+
+def test_an_agent_ends_what_an_older_one_ran_and_the_api_does_not_know(tmp_path: Path) -> None:
+    argv = [sys.executable, "-c", "import time; time.sleep(60)", "opencloud-1"]
+    notes = tmp_path / "opencloud-1.json"
+    with subprocess.Popen(argv) as process:
+        notes.write_text(json.dumps({"process": process.pid}))
+        agent._end_unknown({}, tmp_path)
+        assert process.wait(ANSWER_S) == -signal.SIGTERM
+    agent._end_unknown({}, tmp_path)
+    assert not notes.exists()
 
 
 def test_a_token_that_was_rotated_lets_nobody_in_with_the_old_one(cluster: Cluster) -> None:
