@@ -15,7 +15,7 @@ def restore_by_hand(topology: Topology) -> tuple[str, ...]:
         return ()
     return (
         f"{places.SCRIPT} restic snapshots",
-        f"{places.SCRIPT} restic stats --mode restore-size latest; df -h {FOLDER.rpartition('/')[0]}",
-        f"{places.SCRIPT} restic restore latest --target {FOLDER}",
+        f"{places.SCRIPT} restic stats --mode restore-size --tag dockyard latest; df -h {FOLDER.rpartition('/')[0]}",
+        f"{places.SCRIPT} restic restore latest --tag dockyard --target {FOLDER}",
         f"cd {FOLDER}{replication_of(topology).mount} && sha256sum --quiet -c {FOLDER}{places.STATE}/about/manifest",
     )

@@ -81,6 +81,7 @@ def _script(topology: Topology, host: Host) -> str:
         device=replication.device,
         resource=replication.resource,
         filesystem=replication.filesystem,
+        units=f"{places.RUN} and {places.CHECK}",
         stop=replication.units if backup.units is DuringBackup.STOP else (),
         disk=host.drbd.disk,
         repository=repository(backup),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from dockyard.change import Plan, Run, joined
+from dockyard.errors import NotObserved
 from dockyard.findings import Cause, Finding
 from dockyard.observe import Domain, Observed
 from dockyard.runbook import Page
@@ -66,7 +67,17 @@ def stand(topology: Topology, observed: Observed, domain: Domain[Parted]) -> Rel
 
 
 def is_split(topology: Topology, observed: Observed, domain: Domain[Parted]) -> bool:
-    """Both were written without the other, and they are not connected (which means that nothing was decided yet)."""
+    """Both were written without the other, and they are not connected (which means that nothing was decided yet).
+
+    Raises:
+        NotObserved: they are apart, and one that has its disk did not tell its generations: that is not "not split".
+    """
+    states = seen_replicas(topology, observed)
+    if len(states) == 2 and not any(state.connected for state in states.values()):
+        for host, state in states.items():
+            if state.attached and observed.of(domain, host).generations is None:
+                advice = f"drbdadm get-gi {replication_of(topology).resource} on {host} says why; then this again"
+                raise NotObserved(host, "did not tell the generations of its data", advice=advice)
     return stand(topology, observed, domain) is Relation.SPLIT
 
 

@@ -179,11 +179,17 @@ def _prove(path: str, size_bytes: int) -> Change:
 
 
 def plan_metadata(topology: Topology, observed: Observed) -> Plan:
-    """Create DRBD's metadata where there is none. Whatever else lies there is named, and must be named back."""
-    return filled({host: _metadata(topology, host, state) for host, state in _replicas(topology, observed).items()})
+    """Create DRBD's metadata where there is none. Whatever else lies there is named, and must be named back.
+
+    So must a disk with external metadata beside a replica that was used before: with new metadata the next boot would
+    attach it, and DRBD overwrites it from the other side.
+    """
+    states = _replicas(topology, observed)
+    old = any(state.facts.generation and not state.facts.fresh for state in states.values())
+    return filled({host: _metadata(topology, host, state, beside_old=old) for host, state in states.items()})
 
 
-def _metadata(topology: Topology, host: str, state: ReplicaState) -> list[Change]:
+def _metadata(topology: Topology, host: str, state: ReplicaState, *, beside_old: bool) -> list[Change]:
     backing = _backing(topology.host(host))
     path = backing.metadata or backing.disk
     if state.attached or state.facts.generation:
@@ -194,7 +200,8 @@ def _metadata(topology: Topology, host: str, state: ReplicaState) -> list[Change
     argv = ("sh", "-c", _CREATE, "create", replication_of(topology).resource, path, " ".join(signatures), places.PROOF)
     found = ", ".join(signatures)
     title = f"create DRBD's metadata on {path}" + (f", which holds {found}" if found else "")
-    return [Run(title=title, argv=argv, destroys=f"{host}:{path}" if found else "", timeout_s=600)]
+    doomed = f"{host}:{path}" if found else _foreign(topology.host(host), state) if beside_old else ""
+    return [Run(title=title, argv=argv, destroys=doomed, timeout_s=600)]
 
 
 def plan_up(topology: Topology, observed: Observed) -> Plan:
@@ -303,20 +310,31 @@ def plan_promotion(topology: Topology, observed: Observed) -> Plan:
 
 
 def plan_file_system(topology: Topology, observed: Observed) -> Plan:
-    """Make the file system on the DRBD device of the writer, where it holds nothing yet."""
+    """Make the file system on the DRBD device of the writer, where it holds nothing yet.
+
+    A storage that was mounted before has lost its superblock, not its data: to make it anew, the device must be named.
+    """
     replication = replication_of(topology)
     writer = designated(topology, observed)
-    state = _replicas(topology, observed)[writer]
+    states = _replicas(topology, observed)
+    state, used = states[writer], any(one.storage.is_enabled for one in states.values())
     device = state.facts.device(replication.device)
     if not state.primary or device is None or not device.readable or device.signatures:
         return {}
-    return {writer: [_make_file_system(replication)]}
+    return {writer: [_make_file_system(replication, doomed=f"{writer}:{replication.device}" if used else "")]}
 
 
-def _make_file_system(replication: Replication) -> Change:
-    script = 'found=$(wipefs --noheadings "$2") && [ -z "$found" ] && "mkfs.$1" -q "$2"'
-    argv = ("sh", "-c", script, "make", replication.filesystem, replication.device)
-    return Run(title=f"make {replication.filesystem} on {replication.device}", argv=argv, timeout_s=3600)
+_MAKE = """\
+dd if="$2" of=/dev/null bs=1M count=1 iflag=direct status=none || exit # wipefs calls what it cannot read empty
+found=$(wipefs --noheadings "$2") && [ -z "$found" ] && "mkfs.$1" -q "$2\""""
+
+
+def _make_file_system(replication: Replication, *, doomed: str) -> Change:
+    title = f"make {replication.filesystem} on {replication.device}"
+    if doomed:
+        title += f", which was in use: fsck.{replication.filesystem} may mend what it held"
+    argv = ("sh", "-c", _MAKE, "make", replication.filesystem, replication.device)
+    return Run(title=title, argv=argv, destroys=doomed, timeout_s=3600)
 
 
 def plan_storage(topology: Topology, observed: Observed) -> Plan:

@@ -31,7 +31,7 @@ close_view() {
     ! mountpoint -q "$folder/root" || umount "$folder/root"
     [ ! -e /dev/mapper/dockyard-view ] || dmsetup remove --retry dockyard-view
     [ ! -e "$folder/loops" ] || while read -r loop; do losetup --detach "$loop" 2>/dev/null; done <"$folder/loops"
-    rm -f "$folder/loops" "$folder/changes" "$folder/list"
+    rm -f "$folder/loops" "$folder/changes" "$folder/list" "$folder/young"
     blockdev --flushbufs "$disk"
 }
 
@@ -71,7 +71,8 @@ young() {
 # The young files as a tar archive, compared with what it was made of. Files that were deleted are in none.
 keep_files() {
     begin_copy "$1" || return
-    young | sed -z 's/^[^ ]* [^ ]* //' >"$folder/list"
+    young >"$folder/young" || return # what cannot be read must not look like what did not change
+    sed -z 's/^[^ ]* [^ ]* //' "$folder/young" >"$folder/list"
     tar --create --gzip --file="$1.new" --directory="$root" --format=posix --numeric-owner --xattrs --acls --sparse \
         --null --verbatim-files-from --no-recursion --files-from="$folder/list" &&
         onto_disk "$1.new" && tar --compare --gzip --file="$1.new" --directory="$root" && seal "$1"
@@ -125,7 +126,6 @@ seen=$(drbdadm get-gi "$name" 2>/dev/null | head -n 1)
 [ "$(echo "$seen" | cut -d : -f 7)" = 1 ] || exit 0
 kept={KEPT}/$name-returned-$(printf %.15s "$seen")-files.tar.gz
 named=${{kept%.tar.gz}}.txt
-rm -f -- "$kept" "$kept.sha256" "$named" "$named.sha256"
 disk=$(drbdadm sh-ll-dev "$name") && open_view || {{ echo "its files cannot be read"; exit 0; }}
 last=$(find "$root" -xdev -printf '%C@\n' | sort -n | tail -n 1)
 lost_at() {{ echo "${{last%%.*}}"; }}

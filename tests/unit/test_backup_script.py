@@ -25,7 +25,7 @@ STUBS = {
     "lvcreate": 'echo "lvcreate $*" >>"$S/log"; [ ! -e "$S/no-room" ]',
     "lvremove": 'echo "lvremove $*" >>"$S/log"; rm -f "$S/left"',
     "fsfreeze": 'echo "fsfreeze $*" >>"$S/log"',
-    "systemctl": 'echo "systemctl $*" >>"$S/log"; [ "$1" != is-active ] || [ ! -e "$S/idle" ]',
+    "systemctl": 'echo "systemctl $*" >>"$S/log"; [ "$1" != is-active ] || cat "$S/state"',
     "unshare": 'echo "unshare $1" >>"$S/log"; shift; exec "$@"',
     "umount": 'echo "umount $*" >>"$S/log"',
     "mount": 'echo "mount $*" >>"$S/log"',
@@ -77,6 +77,7 @@ class Script:
         self.finds("mounted", "/dev/drbd0")
         self.finds("role", "Primary/Secondary")
         self.finds("disks", "UpToDate/UpToDate")
+        self.finds("state", "active")
         self.write("letter", "one")
 
     def finds(self, name: str, said: str = "") -> None:
@@ -90,7 +91,7 @@ class Script:
 
     def __call__(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         path = f"{self.folder / 'bin'}:{os.environ['PATH']}"
-        env = {"PATH": path, "S": str(self.folder), **environment}
+        env = {"PATH": path, "S": str(self.folder), "INVOCATION_ID": "1", **environment}
         argv = ["sh", str(self.folder / "script"), *words]
         return subprocess.run(argv, env=env, capture_output=True, text=True, check=False, timeout=30)
 
@@ -152,10 +153,23 @@ def test_units_are_stopped_in_their_order_and_started_in_the_other(script: Scrip
     assert log.index("stop -- k3s") < log.index(" backup ") < log.index("start --no-block") < log.index(" forget ")
 
 
-def test_units_that_do_not_run_are_not_started(script: Script) -> None:
-    script.finds("idle")
+@pytest.mark.parametrize("state", ["inactive", "failed"])
+def test_units_that_do_not_run_are_not_started(script: Script, state: str) -> None:
+    script.finds("state", state)
     assert script.unit("run")
     assert script.done("systemctl") == []
+
+
+def test_a_unit_that_is_only_starting_would_write_meanwhile(script: Script) -> None:
+    script.finds("state", "activating")
+    assert script.unit("run")
+    assert script.done("systemctl")[:2] == [f"systemctl stop -- {unit}" for unit in UNITS]
+
+
+def test_by_hand_it_does_not_run_beside_its_unit(script: Script) -> None:
+    ended = script("run", INVOCATION_ID="")
+    assert (ended.returncode, "only dockyard-backup.service and" in ended.stderr) == (2, True)
+    assert script.done("restic", "systemctl") == []
 
 
 @pytest.mark.parametrize("verb", ["backup", "forget"])
@@ -256,8 +270,8 @@ def test_with_lvm_only_the_snapshot_is_waited_for(tmp_path: Path, during: During
     assert [line.replace(str(tmp_path), "") for line in script.done(
         "systemctl", "fsfreeze", "lvcreate", "lvremove", "unshare", "umount", "mount"
     )] == [
-        *stop,
         "lvremove --quiet --yes vg0/dockyard-backup",
+        *stop,
         "fsfreeze --freeze /live",
         "lvcreate --quiet --yes --snapshot --extents 10%ORIGIN --name dockyard-backup vg0/data",
         "fsfreeze --unfreeze /live",
@@ -287,8 +301,9 @@ def test_a_volume_that_holds_old_data_gets_no_snapshot(script: Script, disks: st
     assert (run.ok, run.how, script.done("lvcreate")) == (True, "stopped", [])
 
 
-def test_while_the_other_replica_is_not_seen_nothing_is_forgotten(script: Script) -> None:
-    script.finds("disks", "UpToDate/DUnknown")
+@pytest.mark.parametrize("disks", ["UpToDate/DUnknown", ""])
+def test_while_the_other_replica_is_not_seen_nothing_is_forgotten(script: Script, disks: str) -> None:
+    script.finds("disks", disks)
     run = script.unit("run")
     assert run
     assert run.ok
@@ -379,6 +394,18 @@ def test_a_live_storage_may_change_meanwhile_but_not_rot(tmp_path: Path) -> None
     rotten.write_text("X" * before.st_size)
     os.utime(rotten, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert drilled(script) == (False, {"files": 2, "equal": 1, "differing": 1})
+
+
+def test_a_snapshot_without_a_file_proves_nothing(script: Script) -> None:
+    (script.live / "letter").unlink()
+    assert script.unit("run")
+    drill = script.unit("drill", "latest", str(script.folder / "scratch"))
+    assert drill
+    assert (drill.ok, drill.code, drill.said) == (
+        False,
+        "66",
+        ("the snapshot holds no file at all: it proves nothing",),
+    )
 
 
 def test_a_snapshot_of_somebody_else_is_no_backup_of_ours(script: Script) -> None:

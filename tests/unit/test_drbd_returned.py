@@ -99,6 +99,7 @@ STUBS = {
     "mountpoint": "exit 1",
     "mount": '[ ! -e "$S/broken" ]',
     "dd": "exit 0",
+    "find": '/usr/bin/find "$@" && [ ! -e "$S/unreadable" ]',
     "tar": '[ ! -e "$S/full" ] || exit 2; exec /bin/tar "$@"',
 }
 CRASHED = "C3C43B759EF3992D:0000000000000000:FFAB18CCB7B1484F:D3F646E65274D955:1:1:1:1:0:0:0\n"
@@ -168,6 +169,19 @@ def test_who_was_not_the_writer_or_went_down_in_good_order_keeps_nothing(
 ) -> None:
     returned.finds(name, text)
     assert (returned.boots(), returned.kept) == ("", [])
+
+
+def test_a_folder_that_cannot_be_read_makes_no_complete_copy(returned: Returned) -> None:
+    returned.finds("unreadable")
+    assert "could not be kept" in returned.boots()
+    assert "files.tar.gz.sha256" not in returned.kept
+
+
+def test_a_second_boot_without_room_does_not_cost_the_copy_of_the_first(returned: Returned) -> None:
+    returned.boots()
+    returned.finds("full")
+    assert "it is named in" in returned.boots()
+    assert {"files.tar.gz", "files.tar.gz.sha256", "files.txt"} <= set(returned.kept)
 
 
 def test_without_room_the_files_are_named_and_without_a_view_it_says_so(returned: Returned) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from dockyard.errors import CommandFailed, Unreachable
+from dockyard.errors import CommandFailed, NotObserved, Unreachable
 from dockyard.observe import Observed
 from dockyard.report import Report
 from tasks import drbd
@@ -61,7 +61,10 @@ def test_two_histories_and_room_for_a_copy_are_no_obstacle() -> None:
             lambda: apart(ids={PROD: OURS[MIRROR]}),
             "dock-prod: they are apart, and there is no split brain: both are of",
         ),
-        (lambda: apart(ids={PROD: None}), "dock-prod: a replica without a disk has no history to compare"),
+        (
+            lambda: apart(ids={PROD: None}, disks={PROD: Disk.DISKLESS}),
+            "dock-prod: a replica without a disk has no history to compare",
+        ),
         (
             lambda: apart(ids={PROD: Generations(current=10, base=0, history=())}),
             "dock-prod: they have no generation in common: DRBD never connects them",
@@ -95,6 +98,13 @@ def test_two_histories_and_room_for_a_copy_are_no_obstacle() -> None:
 )
 def test_any_doubt_refuses(view_of: Any, fault: str) -> None:
     assert any(one.startswith(fault) for one in faults(view_of())), faults(view_of())
+
+
+def test_generations_that_could_not_be_read_once_are_not_taken_for_no_split_brain() -> None:
+    """Else nothing would be closed, kept or discarded, and the survivor promoted beside a victim that writes."""
+    for plan in (split.plan_close, split.plan_keep, split.plan_discard):
+        with pytest.raises(NotObserved, match="dock-prod: did not tell the generations"):
+            plan(CLUSTER, apart(ids={PROD: None}), choice=CHOICE)
 
 
 def test_whose_files_cannot_be_read_can_be_kept_as_an_image_if_there_is_room() -> None:

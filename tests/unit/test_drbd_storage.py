@@ -232,6 +232,18 @@ def test_external_metadata_leaves_the_disk_alone() -> None:
     assert destroyed(plan) == set()
 
 
+@pytest.mark.parametrize(("signatures", "doomed"), [({"ext4"}, {"dock-prod:/dev/vdb"}), (set(), set())])
+def test_a_disk_whose_new_external_metadata_would_let_it_be_overwritten_must_be_named(
+    signatures: set[str], doomed: set[str]
+) -> None:
+    """Created unnamed, the next boot would attach it beside a replica that was used, and DRBD copies over it."""
+    cluster = topology(metadata="/dev/vdc")
+    states = attached_nowhere(healthy(cluster), USED)
+    states[PROD] = with_facts(states[PROD], generation="")
+    states[PROD] = with_device(states[PROD], "/dev/vdb", signatures=frozenset(signatures))
+    assert destroyed(drbd.plan_metadata(cluster, observed(states))) == doomed
+
+
 # --- up
 
 
@@ -447,6 +459,14 @@ def test_a_file_system_is_made_where_nothing_lies() -> None:
     assert titles(drbd.plan_file_system(topology(), observed(primary()))) == {PROD: ["make ext4 on /dev/drbd0"]}
 
 
+def test_a_storage_that_was_in_use_and_shows_no_file_system_is_not_made_anew_unnamed() -> None:
+    states = primary()
+    states[MIRROR] = replace(states[MIRROR], storage=unit(places.STORAGE, "waiting"))
+    plan = drbd.plan_file_system(topology(), observed(states))
+    assert destroyed(plan) == {"dock-prod:/dev/drbd0"}
+    assert "was in use: fsck.ext4 may mend" in titles(plan)[PROD][0]
+
+
 @pytest.mark.parametrize("device", [{"readable": False}, {"signatures": frozenset({"xfs"})}])
 def test_a_device_that_holds_something_or_cannot_be_read_gets_none(device: dict[str, Any]) -> None:
     assert drbd.plan_file_system(topology(), observed(primary(**device))) == {}
@@ -458,9 +478,19 @@ def test_a_secondary_gets_no_file_system() -> None:
     assert drbd.plan_file_system(topology(), observed(states)) == {}
 
 
-@pytest.mark.parametrize(("wipefs", "made"), [("true", True), ("echo 0x438 ext4", False), ("false", False)])
-def test_the_device_is_looked_at_again_before_the_file_system_is_made(tmp_path: Path, wipefs: str, made: bool) -> None:
-    for name, body in (("wipefs", wipefs), ("mkfs.ext4", f"touch {tmp_path}/made")):
+@pytest.mark.parametrize(
+    ("wipefs", "dd", "made"),
+    [
+        ("true", "true", True),
+        ("echo 0x438 ext4", "true", False),
+        ("false", "true", False),
+        ("true", "false", False),
+    ],
+)
+def test_the_device_is_looked_at_again_before_the_file_system_is_made(
+    tmp_path: Path, wipefs: str, dd: str, made: bool
+) -> None:
+    for name, body in (("wipefs", wipefs), ("dd", dd), ("mkfs.ext4", f"touch {tmp_path}/made")):
         (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
         (tmp_path / name).chmod(0o755)
     (change,) = drbd.plan_file_system(topology(), observed(primary()))[PROD]
