@@ -133,6 +133,16 @@ def test_before_anything_is_set_up_nothing_is_claimed(script: Script) -> None:
     assert names == {"wireguard_latest_handshake_seconds", "source_success"}
 
 
+@pytest.mark.parametrize(("stage", "ok"), [("done", "1"), ("backup", "0"), ("retention", "0")])
+def test_how_the_last_backup_and_the_last_check_ended(script: Script, stage: str, ok: str) -> None:
+    (script.folder / "backup" / "repository").write_text("x\n")
+    (script.folder / "backup" / "last-run").write_text(f"began|1795421000\nended|1795421100\nstage|{stage}\n")
+    found = script.run()
+    assert found['backup_last_ok{what="run"}'] == ok
+    assert found['backup_last_ended_seconds{what="run"}'] == "1795421100"
+    assert 'backup_last_ok{what="check"}' not in found
+
+
 def test_the_newest_backup_by_its_beginning(script: Script) -> None:
     (script.folder / "backup" / "repository").write_text("x\n")
     (script.folder / "backup" / "last-good").write_text("began|1795421000\nended|1795421100\nstage|done\n")
