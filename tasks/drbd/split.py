@@ -133,6 +133,12 @@ def _unfit(observed: Observed, choice: Choice) -> Iterator[Finding]:
     if good.disk is not Disk.UP_TO_DATE:
         fault = f"its copy is {good.disk}: it cannot be the one that goes on"
         yield finding(choice.survivor, fault, good.sentence, f"--victim {choice.survivor} keeps the other one")
+    if broken := observed.unseen(CHANGES).get(choice.survivor):
+        fault = "its files cannot be read: it cannot be the one that goes on"
+        advice = (
+            f"Mend its file system, or make room for the look, first; --victim {choice.survivor} keeps the other one"
+        )
+        yield finding(choice.survivor, fault, str(broken), advice)
 
 
 def _no_copy(topology: Topology, observed: Observed, choice: Choice) -> Iterator[Finding]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from dockyard.errors import CommandFailed
 from dockyard.observe import Observed
 from tasks.drbd.generations import Generations
 from tasks.drbd.parted import CHANGES, PARTED, Changes, Parted, Young
@@ -54,9 +55,10 @@ def apart(
     room_on: str = "/dev/vda",
     kept: dict[str, int] | None = None,
     files: object = FILES,
+    unread: str = "",
     nine: bool = False,
 ) -> Observed:
-    """Both replicas are Primary and were written without the other; parts of that replaced."""
+    """Both replicas are Primary and were written without the other; parts replaced, ``unread`` whose files are lost."""
     states: dict[str, Any] = healthy(CLUSTER, nine=nine)
     for host in PAIR:
         role = Role.PRIMARY if host in primaries else Role.SECONDARY
@@ -77,4 +79,6 @@ def apart(
         for host in PAIR
     }
     base = observed(states, records(writer), users(active=PROD))
-    return base.merged(Observed({host: {PARTED.name: one, CHANGES.name: files} for host, one in found.items()}))
+    lost = CommandFailed(unread, ["sh"], 32, "mount: bad superblock")
+    looks = {host: lost if host == unread else files for host in PAIR}
+    return base.merged(Observed({host: {PARTED.name: one, CHANGES.name: looks[host]} for host, one in found.items()}))

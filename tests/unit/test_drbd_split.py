@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from dockyard.errors import CommandFailed, NotObserved, Unreachable
+from dockyard.errors import NotObserved, Unreachable
 from dockyard.observe import Observed
 from dockyard.report import Report
 from tasks import drbd
@@ -83,8 +83,12 @@ def test_two_histories_and_room_for_a_copy_are_no_obstacle() -> None:
             "dock-prod: /var/lib/dockyard/kept lies in the storage that is overwritten",
         ),
         (
-            lambda: apart(files=CommandFailed(PROD, ["sh"], 32, "mount: bad superblock")),
+            lambda: apart(unread=PROD),
             "dock-prod: its files cannot be read",
+        ),
+        (
+            lambda: apart(unread=MIRROR),
+            "dock-mirror: its files cannot be read: it cannot be the one that goes on",
         ),
         (
             lambda: apart().merged(Observed({PROD: {PARTED.name: Unreachable(PROD, "no answer")}})),
@@ -108,7 +112,7 @@ def test_generations_that_could_not_be_read_once_are_not_taken_for_no_split_brai
 
 
 def test_whose_files_cannot_be_read_can_be_kept_as_an_image_if_there_is_room() -> None:
-    blind: dict[str, Any] = {"files": CommandFailed(PROD, ["sh"], 32, "mount: bad superblock")}
+    blind: dict[str, Any] = {"unread": PROD}
     image = replace(CHOICE, keep=Keep.IMAGE)
     assert faults(apart(**blind), image) == ["dock-prod: there is no room in /var/lib/dockyard/kept for a copy"]
     assert faults(apart(**blind, room_bytes=11 * GIB), image) == []
