@@ -10,6 +10,7 @@ A step is one of
 
 A step looks at its hosts first. Where it follows another one closely, ``stale_s`` lets it take what was seen less than
 so many seconds ago; a host that was changed was looked at after the change. 0 is a fresh look in any case.
+
 Since every step converges, a run that was cut off is simply run again.
 """
 
@@ -300,11 +301,9 @@ class Engine:
             for host in hosts
             for domain in concerning(step.sees, self.topology, self.topology.host(host))
         ]
-        looks = [(self._looks.get((host, domain.name)), domain) for host, domain in wanted]
+        looks = [(self._looks.get((host, domain.name)), (domain.probes, domain.read)) for host, domain in wanted]
         oldest = elapsed_s() - step.stale_s
-        return step.stale_s > 0 and all(
-            look and look[0] == (domain.probes, domain.read) and look[1] >= oldest for look, domain in looks
-        )
+        return step.stale_s > 0 and all(look and look[0] == asked and look[1] >= oldest for look, asked in looks)
 
     def _take_in(self, step: Step, fresh: Observed, began_at: float) -> None:
         self.seen = self.seen.merged(fresh)
@@ -389,8 +388,9 @@ def _shown(plan: Plan) -> list[HostPlan]:
 
 def _raise_first(failures: dict[str, BaseException | None]) -> None:
     errors = [error for error in failures.values() if error is not None]
-    for error in (one for one in errors if not isinstance(one, DockyardError)):
-        raise error
+    for error in errors:
+        if not isinstance(error, DockyardError):
+            raise error
     if len(errors) == 1:
         raise errors[0]
     if errors and all(isinstance(error, Unreachable) for error in errors):

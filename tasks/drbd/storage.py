@@ -150,7 +150,7 @@ def plan_proof(topology: Topology, observed: Observed) -> Plan:
     """
     plan: dict[str, list[Change]] = {}
     states = _replicas(topology, observed)
-    if any(state.facts.generation and not state.facts.fresh for state in states.values()):
+    if _used_before(states):
         return {}
     for host, state in states.items():
         device = _readable(host, state, _backing(topology.host(host)).disk)
@@ -185,8 +185,13 @@ def plan_metadata(topology: Topology, observed: Observed) -> Plan:
     attach it, and DRBD overwrites it from the other side.
     """
     states = _replicas(topology, observed)
-    old = any(state.facts.generation and not state.facts.fresh for state in states.values())
+    old = bool(_used_before(states))
     return filled({host: _metadata(topology, host, state, beside_old=old) for host, state in states.items()})
+
+
+def _used_before(states: dict[str, ReplicaState]) -> set[str]:
+    """The replicas whose metadata is not new: they have held data."""
+    return {host for host, state in states.items() if state.facts.generation and not state.facts.fresh}
 
 
 def _metadata(topology: Topology, host: str, state: ReplicaState, *, beside_old: bool) -> list[Change]:
@@ -233,7 +238,7 @@ def plan_up(topology: Topology, observed: Observed) -> Plan:
 def _overwritten(topology: Topology, observed: Observed) -> dict[str, str]:
     """The replicas that DRBD would overwrite as soon as they are attached and connected, with ``host:disk``."""
     states = _replicas(topology, observed)
-    old = {host for host, state in states.items() if state.facts.generation and not state.facts.fresh}
+    old = _used_before(states)
     new = {host: state for host, state in states.items() if state.facts.fresh and not state.attached and old}
     return {host: _foreign(topology.host(host), state) for host, state in new.items()}
 

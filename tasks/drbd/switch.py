@@ -1,6 +1,6 @@
 """A planned change of the writer, with both sides up: nothing is lost, by proof.
 
-Order: `check_ready`, `plan_let_go`, `check_handed_over`, `plan_new_writer`, `plan_copies`, `plan_promote`,
+Order: `check_ready`, `plan_hold`, `plan_let_go`, `check_handed_over`, `plan_new_writer`, `plan_copies`, `plan_promote`,
 `check_promoted`, `check_token`, `plan_start`. Each is empty when it was done already, so a switch that was cut off
 anywhere is run again, by anybody who reaches the arbitrator.
 """

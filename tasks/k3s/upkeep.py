@@ -120,8 +120,8 @@ def _skew(running: str, wanted: str) -> str:
 def plan_upgrade(topology: Topology, observed: Observed, *, host: str) -> Plan:
     """Let one node run the wanted release. Its containers go on meanwhile."""
     state = observed.of(K3S, host)
-    if _runs_another(topology, host, state):
-        return {host: [switch(topology, host, state), restart(state.unit)]}
+    if release := _release(topology, host, state):
+        return {host: [*release, restart(state.unit)]}
     return {host: [restart(state.unit)]} if state.stale else {}
 
 
@@ -214,7 +214,6 @@ def plan_restore(topology: Topology, observed: Observed, *, name: str, run: str)
     state, note = observed.of(K3S, server), f"{name} {run}"
     if state.restored == note:
         return {}
-    older = [switch(topology, server, state)] if _runs_another(topology, server, state) else []
     if name not in state.snapshots:
         raise StepFailed(
             f"{server} has no snapshot {name!r}", advice=f"There are: {', '.join(state.snapshots) or 'none'}"
@@ -225,7 +224,7 @@ def plan_restore(topology: Topology, observed: Observed, *, name: str, run: str)
     argv = ("sh", "-c", _RESTORE, "restore", *where, note)
     title = f"put the control plane back to {name}; what it is now goes to {aside}"
     back = Run(title=title, argv=argv, timeout_s=600, destroys=f"{server}:{places.DATA}/server")
-    return {server: [*older, back]}
+    return {server: [*_release(topology, server, state), back]}
 
 
 def plan_follow(topology: Topology, observed: Observed, *, name: str, run: str) -> Plan:
@@ -234,18 +233,20 @@ def plan_follow(topology: Topology, observed: Observed, *, name: str, run: str) 
     A kubelet goes on from what it saw last, which is newer than what the datastore knows now: it would keep pods that
     nobody knows any more, and miss changes (github.com/kubernetes/kubernetes/issues/131115).
     """
-    states = {host.name: observed.seen(K3S).get(host.name) for host in workers(topology)}
-    behind = {host: state for host, state in states.items() if state and state.binary}
     note = f"{name} {run}"
-    return filled(
-        {host: _follow(topology, host, state, note) for host, state in behind.items() if state.restored != note}
-    )
-
-
-def _follow(topology: Topology, host: str, state: NodeHost, note: str) -> list[Change]:
-    other = [switch(topology, host, state)] if _runs_another(topology, host, state) else []
     argv = ("sh", "-c", _NOTE, "note", places.RESTORED, note)
-    return [*other, restart(state.unit), Run(title=f"note that it was started after {note} was put back", argv=argv)]
+    noted = Run(title=f"note that it was started after {note} was put back", argv=argv)
+    plan: dict[str, list[Change]] = {}
+    for host in (one.name for one in workers(topology)):
+        state = observed.seen(K3S).get(host)
+        if state and state.binary and state.restored != note:
+            plan[host] = [*_release(topology, host, state), restart(state.unit), noted]
+    return plan
+
+
+def _release(topology: Topology, host: str, state: NodeHost) -> list[Change]:
+    """Let the wanted release run from the next start on; nothing when it does."""
+    return [switch(topology, host, state)] if _runs_another(topology, host, state) else []
 
 
 def _runs_another(topology: Topology, host: str, state: NodeHost) -> bool:
