@@ -250,9 +250,11 @@ def test_a_pod_of_a_node_that_is_gone_ends_by_force_alone(cluster: Cluster) -> N
 
 
 def test_an_agent_ends_what_an_older_one_ran_and_the_api_does_not_know(tmp_path: Path) -> None:
-    argv = [sys.executable, "-c", "import time; time.sleep(60)", "opencloud-1"]
+    argv = [sys.executable, "-c", "import time; print('serving', flush=True); time.sleep(60)", "opencloud-1"]
     notes = tmp_path / "opencloud-1.json"
-    with subprocess.Popen(argv) as process:
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "serving\n"
         notes.write_text(json.dumps({"process": process.pid}))
         agent._end_unknown({}, tmp_path)
         assert process.wait(ANSWER_S) == -signal.SIGTERM
