@@ -15,6 +15,8 @@ from tests.lab.numbered import PAIR, UNIT, acknowledged, install, records
 
 PASSWORD = "/etc/dockyard/backup/password"
 SCRIPT = "/usr/local/lib/dockyard/backup"
+AS_UNIT = "INVOCATION_ID=of-a-test"
+"""In the way of systemd: by hand, the script refuses to run."""
 CHECKPOINT = "test-backup"
 PAPERS = """\
 cd /srv/data && mkdir -p papers/2026 && head -c 3000000 /dev/urandom >papers/2026/scan.pdf
@@ -139,7 +141,7 @@ def test_the_lock_of_a_writer_that_died_ends_and_not_before_its_time(
     mirror.wait_until_succeeds("! drbdadm cstate data | grep -q Connected", sudo=True)
     exit_code, shown = typed_at_a_terminal(runbooks, "failover", "--to", "dock-mirror", "--disaster", "--yes", *where)
     assert exit_code == 0, shown
-    mirror.fail(f"PATIENCE_S=0 {SCRIPT} run", sudo=True, timeout_s=120)
+    mirror.fail(f"PATIENCE_S=0 {AS_UNIT} {SCRIPT} run", sudo=True, timeout_s=120)
     assert "already locked" in mirror.succeed("cat /run/dockyard-backup/run/said", sudo=True)
     mirror.succeed(f"systemctl is-active {UNIT} && {SCRIPT} release run && date -s '+31 minutes'", sudo=True)
     ran = runbooks.run("backup", "--now", "--yes", *where)
@@ -154,7 +156,7 @@ def test_after_a_failover_the_new_writer_goes_on_in_the_same_repository(
 ) -> None:
     assert runbooks.succeed("backup", "--yes", "--json", *where).changes == {}
     runbooks.succeed("failover", "--to", "dock-mirror", "--yes", *where)
-    assert "not the writer" in lab["dock-prod"].succeed(f"{SCRIPT} run", sudo=True)
+    assert "not the writer" in lab["dock-prod"].succeed(f"{AS_UNIT} {SCRIPT} run", sudo=True)
     saved(runbooks, where, "dock-mirror")
     before, after = json.loads(lab["dock-mirror"].succeed(f"{SCRIPT} restic snapshots --json", sudo=True))
     assert (before["hostname"], after["hostname"]) == ("dockyard-lab", "dockyard-lab")
