@@ -85,9 +85,14 @@ def mark_of(*texts: str) -> str:
 
 
 def plan_service(seen: ServiceState, files: Sequence[WriteFile], mark: str) -> list[Change]:
-    """Write ``files``, and let the service run with them, now and at boot."""
+    """Write ``files``, and let the service run with them, now and at boot.
+
+    A file that differs restarts it even when its process has the right mark: whoever edited the file may have
+    restarted the service as well, and the mark does not stand in that file.
+    """
     changes = [change for file in files for change in write_file(file)]
-    wanted = Unit(name=seen.unit.name, seen=seen.unit, enabled=True, active=True, restart=seen.mark != mark)
+    restart = seen.mark != mark or bool(changes)
+    wanted = Unit(name=seen.unit.name, seen=seen.unit, enabled=True, active=True, restart=restart)
     return [*changes, *([RELOAD] if changes or seen.reload_needed else []), *unit(wanted)]
 
 

@@ -98,7 +98,7 @@ DNS = {
     ),
     "DNS answers something else": Fault(
         LOAD,
-        f"sed -i s/10.20.0.1$/10.20.0.99/ {CONFIG}",
+        f"sed -i s/10.20.0.1$/10.20.0.99/ {CONFIG} && systemctl restart {UNIT}",
         f"{LOAD}: the DNS server is not set up as planned",
         SERVER,
     ),
