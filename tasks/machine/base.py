@@ -74,7 +74,7 @@ printf 'clock|%s\\n' "$(date +%s.%N)"
 printf 'kernel|%s\\n' "$(uname -r)"
 read -r uptime </proc/uptime; printf 'uptime|%s\\n' "$uptime"
 for tool in {" ".join(TOOLS)}; do command -v "$tool" >/dev/null || printf 'missing|%s\\n' "$tool"; done
-df -P -k / /etc"""
+df -P -k / /etc /var"""
 
 
 def probes(_topology: Topology, _host: Host) -> Sequence[Command]:

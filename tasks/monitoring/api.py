@@ -87,7 +87,13 @@ class Alert:
     severity: str
     host: str
     summary: str
+    advice: str
     since: str
+
+    @property
+    def firing(self) -> bool:
+        """Whether it has lasted long enough to be told."""
+        return self.state == "firing"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,5 +199,6 @@ def _alert(rule: _Rule, alert: _Alert) -> Alert:
         severity=alert.labels.get("severity", ""),
         host=alert.labels.get("host", ""),
         summary=alert.annotations.get("summary", ""),
+        advice=alert.annotations.get("advice", ""),
         since=alert.since,
     )

@@ -15,6 +15,9 @@ PROMETHEUS_SHARE = 0.35
 PROMETHEUS_LEAST_MIB = 160
 PROMETHEUS_MOST_MIB = 1024
 GO_SHARE = 0.8
+STEP_MIB = 32
+"""A kernel's update, or a balloon, changes what a machine says of its memory by a few MiB; its share stays."""
+
 MOST_SHARE = 0.75
 """All limits together; the rest is for the kernel, sshd and the journal."""
 
@@ -40,7 +43,7 @@ LOKI = Memory(192)
 
 def prometheus(wanted: Monitoring, machine_mib: int) -> Memory:
     """Prometheus' part of a machine with ``machine_mib`` of memory, unless the inventory says a number."""
-    share = int(machine_mib * PROMETHEUS_SHARE)
+    share = int(machine_mib // STEP_MIB * STEP_MIB * PROMETHEUS_SHARE)
     return Memory(wanted.memory_mib or max(PROMETHEUS_LEAST_MIB, min(share, PROMETHEUS_MOST_MIB)))
 
 

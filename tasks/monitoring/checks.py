@@ -1,7 +1,7 @@
 """What health has to say about monitoring. It is asked last: whatever else is wrong is named before it.
 
-Firing alerts are no findings: health has looked at their causes by itself, and an alert stays until it is evaluated
-again. They are shown beside the findings (`alert_rows`).
+Firing alerts are no findings but for `ITS_OWN`: health has looked at the causes of the others by itself, and an alert
+stays until it is evaluated again. All are shown beside the findings (`alert_rows`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,12 @@ from tasks.monitoring.api import PROMETHEUS, PrometheusState
 from tasks.monitoring.facts import MONITORING, MonitoringState, server_units
 from tasks.monitoring.texts import address, rules, secrets_of, server_config, server_of, wanted_of
 from tasks.monitoring.texts import server_units as unit_texts
+
+ITS_OWN = {"MetricsStale", "SourceFailed", "AlertsNotDelivered"}
+"""Alerts of what monitoring alone can know: what it was told is old, or what it says is not heard."""
+
+LEAST_FREE = 0.05
+"""Of the file system of the database: Prometheus needs room for the blocks that it is about to write."""
 
 SET_UP = 'python runbooks/phase1_baseline.py --from "node_exporter" mends it'
 
@@ -39,7 +45,8 @@ def check_monitoring(topology: Topology, observed: Observed, *, away: frozenset[
         found += [*_units(topology, server.name, state), *_files(topology, server.name, state)]
         found += [*_secrets(topology, server.name, state), *_room(topology, server.name, state)]
     if said is not None:
-        found += [*_api(topology, server.name, said, away), *_rules(topology, server.name, said)]
+        found += [*_api(topology, server.name, said, away), *_scrapes(topology, server.name, said)]
+        found += [*_rules(topology, server.name, said), *_its_own(server.name, said, away)]
     return found
 
 
@@ -52,7 +59,7 @@ def check_watching(topology: Topology, observed: Observed) -> list[Finding]:
     if said is None:
         return unseen(observed, PROMETHEUS, Cause.MONITORING)
     found = [*_api(topology, server.name, said, frozenset()), *_rules(topology, server.name, said)]
-    down = [target for target in said.targets if not target.up]
+    down = [target for target in said.targets if not target.up and target.job != places.GRAFANA_JOB]
     return found + [
         _finding(
             server.name,
@@ -112,7 +119,7 @@ def _secrets(topology: Topology, host: str, state: MonitoringState) -> Iterator[
     for path in secrets_of(wanted_of(topology)):
         seen = state.secrets.get(path)
         if seen is None or not _readable_by_prometheus_alone(seen):
-            put = f"install -m 640 -o root -g prometheus /dev/stdin {path}, paste it, Ctrl-D"
+            put = f"tr -d '\\n' | install -m 640 -o root -g prometheus /dev/stdin {path}, paste it, Enter, Ctrl-D"
             said = f"{path} is {seen or 'not there'}"
             yield _finding(host, "alerts cannot be sent", f"{said}; wanted: 640:root:prometheus", f"On {host}: {put}")
 
@@ -132,6 +139,9 @@ def _room(topology: Topology, host: str, state: MonitoringState) -> Iterator[Fin
     if memory > most:
         evidence = f"{memory >> 20} MiB, planned are {most >> 20} MiB"
         yield _finding(host, "Prometheus takes more memory than it may", evidence, SET_UP)
+    if state.free < state.size * LEAST_FREE:
+        evidence = f"{state.free >> 20} MiB of {state.size >> 20} MiB are free"
+        yield _finding(host, "the disk of Prometheus is full", evidence, f"du -xh {places.DATABASE} | sort -h | tail")
     kept = int(wanted.retention_gib * 2**30)
     if state.size and kept > state.size * 0.8:
         evidence = f"{kept >> 20} MiB on a file system of {state.size >> 20} MiB, of which {state.free >> 20} are free"
@@ -157,6 +167,27 @@ def _api(topology: Topology, host: str, said: PrometheusState, away: frozenset[s
             yield _finding(host, f"the exporter of {name} does not answer", f"http://{where}/", advice, subject=name)
         if said.answers and where not in watched:
             yield _finding(host, f"Prometheus does not watch {name}", f"{where} is no target", SET_UP, subject=name)
+
+
+def _scrapes(topology: Topology, host: str, said: PrometheusState) -> Iterator[Finding]:
+    """Who answers here and gives Prometheus no metrics, for minutes; and Grafana, which it only asks like a host."""
+    for target in said.targets:
+        down = any(one.name == "HostDown" and one.firing and one.host == target.host for one in said.alerts)
+        if down and not target.up and target.address in said.reached and target.job == places.NODE_JOB:
+            advice = f"curl -s http://{target.address}/metrics on {host}; the page /targets of Prometheus"
+            yield _finding(
+                host, f"Prometheus gets no metrics of {target.host}", target.error, advice, subject=target.host
+            )
+    grafana = address(topology, host, places.GRAFANA)
+    if wanted_of(topology).grafana and grafana not in said.reached:
+        yield _finding(host, "Grafana does not answer", f"http://{grafana}/", f"journalctl -u {places.GRAFANA} there")
+
+
+def _its_own(host: str, said: PrometheusState, away: frozenset[str]) -> Iterator[Finding]:
+    for one in said.alerts:
+        if one.name in ITS_OWN and one.firing and one.host not in away:
+            evidence = f"the alert {one.name} fires since {one.since[:19]}"
+            yield _finding(host, one.summary, evidence, one.advice, subject=one.host)
 
 
 def _rules(topology: Topology, host: str, said: PrometheusState) -> Iterator[Finding]:

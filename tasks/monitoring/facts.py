@@ -32,18 +32,19 @@ SERVER_PACKAGES = {
 
 SETUP_PROBE = "monitoring setup"
 PROBE = "monitoring facts"
-_UNIT = re.compile(r"(\S+) (\S+) (\S+) (\S+) @?(\d+) (\d+)")
+_UNIT = re.compile(r"(\S+) (\S+) (\S+) (\S+) @?(\d+) (\d+) (yes|no)")
 _NO_LIMIT = 2**64 - 1
 
-_PROPERTIES = "Id,LoadState,ActiveState,SubState,UnitFileState,ActiveEnterTimestamp,MemoryCurrent"
+_PROPERTIES = "Id,LoadState,ActiveState,SubState,UnitFileState,ActiveEnterTimestamp,MemoryCurrent,NeedDaemonReload"
 _UNITS = """\
 systemctl show --timestamp=unix --property={properties} -- {units} |
 awk 'BEGIN {{ RS = ""; FS = "\\n" }} {{
   split("", is)
   for (n = 1; n <= NF; n++) {{ at = index($n, "="); is[substr($n, 1, at - 1)] = substr($n, at + 1) }}
   since = is["ActiveEnterTimestamp"]; memory = is["MemoryCurrent"]
-  printf "unit|%s|%s %s %s %s %s %s\\n", is["Id"], is["LoadState"], is["ActiveState"], is["SubState"],
-    is["UnitFileState"] ? is["UnitFileState"] : "-", since ? since : 0, memory ~ /^[0-9]+$/ ? memory : 0 }}'"""
+  printf "unit|%s|%s %s %s %s %s %s %s\\n", is["Id"], is["LoadState"], is["ActiveState"], is["SubState"],
+    is["UnitFileState"] ? is["UnitFileState"] : "-", since ? since : 0, memory ~ /^[0-9]+$/ ? memory : 0,
+    is["NeedDaemonReload"] == "yes" ? "yes" : "no" }}'"""
 _ASK = """\
 while read -r key value rest; do [ "$key" != MemTotal: ] || printf 'memory|total|%s\\n' "$value"; done </proc/meminfo
 for tool in {tools}; do command -v "$tool" >/dev/null || printf 'missing|%s|\\n' "$tool"; done
@@ -59,11 +60,15 @@ true"""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitSeen:
-    """A unit: since when it is active (Unix time, 0 when it never was), and the memory of its cgroup in bytes."""
+    """A unit: since when it is active (Unix time, 0 when it never was), and the memory of its cgroup in bytes.
+
+    ``reload_needed``: a file of it is newer than what systemd has read.
+    """
 
     state: UnitState
     since: int = 0
     memory: int = 0
+    reload_needed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,11 +211,16 @@ def _unit(printed: Printed, row: Row) -> UnitSeen:
     found = _UNIT.fullmatch(row["value"])
     if not found:
         raise _not_a_unit(printed, row)
-    load, active, sub, enabled, since, memory = found.groups()
+    load, active, sub, enabled, since, memory, reload = found.groups()
     state = UnitState(
         name=row["name"], loaded=load == "loaded", active=active, enabled="" if enabled == "-" else enabled, sub=sub
     )
-    return UnitSeen(state=state, since=int(since), memory=0 if int(memory) == _NO_LIMIT else int(memory))
+    return UnitSeen(
+        state=state,
+        since=int(since),
+        memory=0 if int(memory) == _NO_LIMIT else int(memory),
+        reload_needed=reload == "yes",
+    )
 
 
 def _not_a_unit(printed: Printed, row: Row) -> ParseError:

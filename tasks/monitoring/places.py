@@ -37,6 +37,9 @@ TIMER = "dockyard-metrics.timer"
 PROMETHEUS = "prometheus.service"
 ALERTMANAGER = "prometheus-alertmanager.service"
 GRAFANA = "grafana-server.service"
+NODE_JOB = "node"
+GRAFANA_JOB = "grafana"
+"""It is installed after Prometheus, which asks it already."""
 LOKI = "loki.service"
 
 PORTS = {EXPORTER: 9100, PROMETHEUS: 9090, ALERTMANAGER: 9093, GRAFANA: 3000, LOKI: 3100}

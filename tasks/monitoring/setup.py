@@ -69,7 +69,7 @@ def _changes(
     config: Mapping[str, Text] | None = None,
 ) -> list[Change]:
     before = _writes(state, drop_ins)
-    reload = [RELOAD] if before else []
+    reload = [RELOAD] if before or any(state.units[name].reload_needed for name in units) else []
     missing = sorted({packages[tool] for tool in state.missing if tool in packages})
     after = _writes(state, config or {})
     written = {change.path for change in (*before, *after)}
@@ -89,7 +89,7 @@ def _started(state: MonitoringState, name: str, written: Iterable[str], *, reins
     """Enabled, active, and started after the last of its files was written, whoever wrote it."""
     seen, reads = state.units[name], _READS[name]
     newest = max(state.files[path].mtime_ns for path in reads) // 10**9
-    stale = seen.state.is_active and newest > seen.since
+    stale = seen.state.is_active and (newest > seen.since or seen.reload_needed)
     restart = stale or reinstalled or bool(set(written) & set(reads))
     return unit(Unit(name=name, seen=seen.state, enabled=True, active=True, restart=restart))
 

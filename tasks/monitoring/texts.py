@@ -62,6 +62,7 @@ def _script(topology: Topology, host: Host, backup_state: str) -> str:
         interface=topology.cluster.wireguard.interface,
         peers={peer.name: str(peer.wireguard.address) for peer in topology.peers_of(host.name)},
         resource=drbd.resource if drbd and concerned else "",
+        tie_breakers=[peer.name for peer in topology.peers_of(host.name) if not peer.drbd],
         other=next((peer.name for peer in topology.peers_of(host.name) if peer.drbd), ""),
         backup=backup_state if topology.cluster.backup and host.drbd else "",
         k3s=Role.K3S_SERVER in host.roles,
@@ -102,7 +103,6 @@ def _prometheus_unit(wanted: Monitoring, machine_mib: int, common: Mapping[str, 
         retention_mib=int(wanted.retention_gib * 1024),
         max_samples=max_samples(memory),
         memory=memory,
-        machine_mib=machine_mib,
     )
 
 
@@ -125,12 +125,14 @@ def rules(topology: Topology, machine_mib: int) -> str:
     """The alerts."""
     backup = topology.cluster.backup
     memory = budget.prometheus(wanted_of(topology), machine_mib)
+    limit_h = backup.max_age_h if backup else HOURS_WITHOUT_BACKUP
     return render(
         "rules.yml",
         timer=places.TIMER,
         metrics=places.METRICS,
         script=places.SCRIPT,
-        backup_limit_s=int((backup.max_age_h if backup else HOURS_WITHOUT_BACKUP) * 3600),
+        backup_limit_s=int(limit_h * 3600),
+        backup_window=f"{int(limit_h) + 24}h",
         memory_mib=memory.most,
         memory_limit_bytes=int(memory.most * 2**20 * 0.9),
     )

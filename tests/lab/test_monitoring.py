@@ -103,7 +103,20 @@ def test_without_the_host_that_watches_nothing_else_is_at_fault(meshed: Lab, run
     meshed["dock-dash"].crash()
     health = runbooks.run("health", "--json")
     assert health.faults[0] == "dock-dash: could not be looked at", str(health)
-    assert not any("Prometheus" in fault or "exporter" in fault for fault in health.faults)
+    words = ("prometheus", "exporter", "alert")
+    assert not any(word in fault.lower() for word in words for fault in health.faults), str(health)
+
+
+@pytest.mark.drill
+def test_metrics_that_nobody_renews_any_more_are_named_and_mended(meshed: Lab, runbooks: Runbooks) -> None:
+    meshed["dock-prod"].succeed("systemctl disable --now dockyard-metrics.timer", sudo=True)
+    deadline = time.monotonic() + 600
+    said = "dock-dash: dock-prod no longer tells of WireGuard, DRBD and backups"
+    while said not in (health := runbooks.run("health", "--json")).faults:
+        assert time.monotonic() < deadline, str(health)
+    assert health.faults == [said], str(health)
+    assert runbooks.succeed("phase1_baseline", "--yes", "--json", "--only", "Run node_exporter").changes
+    wait_until_healthy(runbooks, timeout_s=300)
 
 
 LISTENER = """\

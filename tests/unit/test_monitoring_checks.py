@@ -117,6 +117,48 @@ def test_memory_and_disk_are_compared_with_the_plan() -> None:
         "Prometheus takes more memory than it may"
     ]
     assert faults(replace(GOOD, size=2 * 2**30), SAID) == ["Prometheus may keep more than its disk holds"]
+    assert faults(replace(GOOD, free=2**28), SAID) == ["the disk of Prometheus is full"]
+
+
+def alert(name: str, host: str, state: str = "firing") -> api.Alert:
+    return api.Alert(
+        name=name, state=state, severity="critical", host=host, summary=f"{host}: {name}", advice="look", since="2026"
+    )
+
+
+def unread(said: api.PrometheusState, host: str, error: str) -> api.PrometheusState:
+    """As ``said``, but Prometheus gets nothing of one host."""
+    return replace(
+        said, targets=tuple(replace(one, up=False, error=error) if one.host == host else one for one in said.targets)
+    )
+
+
+def test_an_exporter_that_answers_and_gives_prometheus_nothing_for_minutes_is_named() -> None:
+    said = unread(SAID, EDGE, "sample limit exceeded")
+    assert check(GOOD, said) == []
+    assert check(GOOD, replace(said, alerts=(alert("HostDown", EDGE, "pending"),))) == []
+    (finding,) = check(GOOD, replace(said, alerts=(alert("HostDown", EDGE),)))
+    assert (finding.fault, finding.evidence) == (f"Prometheus gets no metrics of {EDGE}", "sample limit exceeded")
+    assert check(GOOD, replace(SAID, alerts=(alert("HostDown", EDGE),))) == [], "it answers again"
+
+
+def test_what_monitoring_alone_can_know_is_a_finding_when_it_fires() -> None:
+    (finding,) = check(GOOD, replace(SAID, alerts=(alert("MetricsStale", PROD), alert("DiskNearlyFull", PROD))))
+    assert (finding.host, finding.subject, finding.fault) == (DASH, PROD, f"{PROD}: MetricsStale")
+    assert check(GOOD, replace(SAID, alerts=(alert("MetricsStale", PROD, "pending"),))) == []
+    assert check(GOOD, replace(SAID, alerts=(alert("SourceFailed", PROD),)), away=frozenset({PROD})) == []
+
+
+def test_grafana_is_asked_for_after_it_was_installed_and_not_before() -> None:
+    cluster = topology(grafana=True)
+    where = f"10.20.0.1:{places.PORTS[places.GRAFANA]}"
+    target = api.Target(job=places.GRAFANA_JOB, host=DASH, address=where, up=False, error="connection refused")
+    said = answering(cluster)
+    before = replace(said, reached=said.reached - {where}, targets=(*said.targets, target))
+    assert monitoring.check_watching(cluster, observed({}, before)) == []
+    state = healthy(cluster)[DASH]
+    state = replace(state, units={**state.units, places.GRAFANA: unit(places.GRAFANA)})
+    assert faults(state, before, cluster) == ["Grafana does not answer"]
 
 
 def test_a_host_that_cannot_be_seen_is_said_once() -> None:
@@ -191,6 +233,7 @@ ActiveState=active
 SubState=running
 UnitFileState=enabled
 ActiveEnterTimestamp=@1795421500
+NeedDaemonReload=yes
 
 MemoryCurrent=[not set]
 Id=dockyard-metrics.service
@@ -225,6 +268,7 @@ def test_the_probe_tells_of_memory_tools_and_units(tmp_path: Path) -> None:
     exporter = state.units[places.EXPORTER]
     assert (exporter.state.is_active, exporter.state.enabled, exporter.since) == (True, "enabled", 1795421500)
     assert exporter.memory == 21995520
+    assert [name for name, one in state.units.items() if one.reload_needed] == [places.EXPORTER]
     assert (state.units[places.METRICS].since, state.units[places.METRICS].memory) == (0, 0)
     assert not state.units[places.TIMER].state.loaded
 

@@ -178,6 +178,15 @@ def test_drbd_that_is_configured_and_down_is_down(script: Script) -> None:
     assert script.run()['drbd_up{resource="data"}'] == "0"
 
 
+@pytest.mark.parametrize("code", [1, 10, 127])
+def test_drbd_that_cannot_be_asked_is_not_told_as_down(script: Script, code: int) -> None:
+    (script.folder / "etc/drbd.d/data.res").touch()
+    script.tool("drbdsetup", f"exit {code}")
+    found = script.run()
+    assert found['source_success{source="drbd"}'] == "0"
+    assert not any(name.startswith("drbd_") for name in found)
+
+
 def single_volume(sample: Sample) -> bool:
     return len(re.findall(r"^(?:\S+ )?exists device name:r0 ", sample.text, flags=re.MULTILINE)) == 1
 
@@ -201,7 +210,9 @@ def test_drbd_is_told_as_our_reader_understands_it(sample: Sample, tmp_path: Pat
         assert found['disk_up_to_date{resource="r0"}'] == str(int(volume.disk is Disk.UP_TO_DATE))
     for peer in resource.peers:
         name = {"peer": script_peer(script)}.get(peer.name, peer.name)
-        assert found[f'connected{{resource="r0",peer="{name}"}}'] == str(int(peer.link is Link.CONNECTED))
+        kind = "tie_breaker_connected" if name == LOAD else "connected"
+        assert found[f'{kind}{{resource="r0",peer="{name}"}}'] == str(int(peer.link is Link.CONNECTED))
+        assert found[f'peer_primary{{resource="r0",peer="{name}"}}'] == str(int(peer.role is Role.PRIMARY))
         for theirs in peer.volumes:
             if theirs.client is not Said.YES and theirs.counters:
                 behind = found[f'out_of_sync_bytes{{resource="r0",peer="{name}"}}']

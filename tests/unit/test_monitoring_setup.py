@@ -143,7 +143,8 @@ def test_everything_listens_on_the_mesh_address_and_nowhere_else() -> None:
 
 
 @pytest.mark.parametrize(
-    ("machine", "wanted", "most"), [(470, None, 164), (300, None, 160), (8000, None, 1024), (470, 200, 200)]
+    ("machine", "wanted", "most"),
+    [(470, None, 160), (472, None, 160), (512, None, 179), (300, None, 160), (8000, None, 1024), (470, 200, 200)],
 )
 def test_prometheus_gets_a_part_of_the_machine(machine: int, wanted: int | None, most: int) -> None:
     cluster = topology(memory_mib=wanted)
@@ -160,7 +161,7 @@ def test_what_does_not_fit_on_the_machine_is_said_before_anything_is_installed()
     cluster = topology(grafana=True)
     (finding,) = monitoring.check_setup(cluster, observed({DASH: pristine(cluster, DASH)}))
     assert (finding.cause, finding.host) == (Cause.MONITORING, DASH)
-    assert finding.evidence == "the limits add up to 804 MiB of 470 MiB; 75% are the most"
+    assert finding.evidence == "the limits add up to 800 MiB of 470 MiB; 75% are the most"
     assert "leave out grafana" in finding.advice
     roomy = replace(pristine(cluster, DASH), machine_mib=2048)
     assert monitoring.check_setup(cluster, observed({DASH: roomy})) == []
