@@ -171,6 +171,8 @@ class RemoveFile:
 
     def diff(self) -> str:
         lines = self.seen.content.splitlines()
+        if not lines:
+            return f"--- {self.path}\n+++ /dev/null"
         return "\n".join(difflib.unified_diff(lines, [], fromfile=self.path, tofile="/dev/null", lineterm=""))
 
     def commands(self) -> Sequence[Command]:
@@ -234,7 +236,7 @@ class UnitState:
 
     @property
     def is_enabled(self) -> bool:
-        return self.enabled in {"enabled", "enabled-runtime", "static", "alias", "indirect", "generated"}
+        return self.enabled in {"enabled", "static", "alias", "indirect", "generated"}
 
     @classmethod
     def of(cls, outputs: Outputs, name: str) -> UnitState:

@@ -302,11 +302,16 @@ class Topology:
         return Endpoint.parse(there.wireguard.endpoint, port) if there.wireguard.endpoint else None
 
     def keepalive_s(self, source: str, target: str) -> int:
-        """Seconds between the packets with which ``source`` keeps its way open; 0 where ``target`` can begin itself.
+        """Seconds between the packets with which ``source`` keeps its way open (wg(8), PersistentKeepalive).
 
-        That is the case between sites when ``source`` has no public endpoint (wg(8), PersistentKeepalive).
+        0 where ``target`` can begin itself: inside a site, and where ``source`` has its public endpoint itself. One
+        whose address in the LAN is another stands behind a router; if that forwards nothing, or no longer, its own
+        packets keep the way open.
         """
-        return self.cluster.wireguard.keepalive_s if self.endpoint(target, source) is None else 0
+        called = self.endpoint(target, source)
+        lan = self.host(source).wireguard.lan
+        behind_router = lan and called and called.host != names.canonical(lan)
+        return self.cluster.wireguard.keepalive_s if behind_router or called is None else 0
 
     def addresses(self) -> tuple[tuple[str, IPv4Address], ...]:
         """(short name, mesh address) of every host, then of every service, in the order of the inventory."""

@@ -93,6 +93,7 @@ def _host(topology: Topology, observed: Observed, host: str, state: WireguardSta
         *_service(host, mesh.interface, state),
         *_link(topology, host, state),
         *_running(topology, host, state, wanted),
+        *_names(host, state),
         *_files(topology, host, state, wanted),
         *_units(host, state),
     ]
@@ -179,6 +180,20 @@ def _running(topology: Topology, host: str, state: WireguardState, wanted: Seque
             _fault(host, f"{mesh.interface} is not as planned", difference.text, peer=difference.peer, blocks=True)
             for difference in differences(wanted, state, mesh.port)
         ),
+    ]
+
+
+def _names(host: str, state: WireguardState) -> list[_Fault]:
+    """Endpoint names that mean nothing just now; a tunnel that works goes on where it was."""
+    return [
+        _fault(
+            host,
+            f"the endpoint {name} does not resolve",
+            f"getent ahosts {name}: nothing",
+            f"Mend the DNS, or the name in the inventory. Then on {host}: systemctl start {places.RESOLVE_UNIT}",
+        )
+        for name, found in state.resolved.items()
+        if not found
     ]
 
 

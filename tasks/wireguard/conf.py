@@ -22,6 +22,7 @@ fi"""
 _MASK = r"""s/((private|preshared)[[:space:]]*key[[:space:]]*=).*/\1 (hidden)/I
 /^[[:space:]]*PublicKey[[:space:]]*=[^#]*$/Ib
 /^PostUp = wg set %i peer [A-Za-z0-9+\/]{43}= preshared-key \/[^ ]*$/b
+/^PostUp = WG_ENDPOINT_RESOLUTION_RETRIES=0 wg set %i peer [A-Za-z0-9+\/]{43}= endpoint [^ ]* [|]{2} true$/b
 s/[A-Za-z0-9+\/]{43}=/(hidden)/g"""
 """For sed(1): the values of both keys, in comments too (wg(8) takes names in any case), and whatever else looks like
 a key (a PostUp may pipe one into wg) unless it stands where public keys stand."""

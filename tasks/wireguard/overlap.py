@@ -1,16 +1,18 @@
 """Whether a host uses the network of the mesh on another device already: its home LAN, Docker, another tunnel. Pure.
 
-A wider route, such as 10.0.0.0/8, does no harm: the longest prefix wins.
+A wider route, such as 10.0.0.0/8 by a gateway, does no harm: the longest prefix wins. A LAN that is wider and holds the
+mesh's network does, as its neighbours in there (the router, the name server, who is logged in by ssh) would be sought
+in the mesh; so does a gateway in there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Interface, IPv4Network, ip_address
 
 from dockyard.errors import ParseError
-from dockyard.links import Family, Link, Route
+from dockyard.links import Address, Family, Link, Route
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +29,7 @@ class Overlap:
 def overlaps(
     network: IPv4Network, interface: str, links: Sequence[Link], routes: Sequence[Route]
 ) -> tuple[Overlap, ...]:
-    """What other devices than ``interface`` have inside ``network``: their addresses, then their routes.
+    """What other devices than ``interface`` have inside or around ``network``: addresses, then routes, then gateways.
 
     Raises:
         ParseError: the destination of a route is no network.
@@ -36,10 +38,23 @@ def overlaps(
         Overlap(device=link.name, what=f"the address {address}")
         for link in links
         for address in link.addresses
-        if link.name != interface and address.family is Family.IPV4 and IPv4Address(address.local) in network
+        if link.name != interface and address.family is Family.IPV4 and network.overlaps(_network(address))
     ]
     inside = [route for route in routes if _inside(network, route)]
-    return (*addresses, *(overlap for route in inside for overlap in _elsewhere(interface, route)))
+    return (
+        *addresses,
+        *(overlap for route in inside for overlap in _elsewhere(interface, route)),
+        *(
+            Overlap(device=hop.device, what=f"the gateway {hop.gateway}")
+            for route in routes
+            for hop in route.hops
+            if hop.device != interface and hop.gateway and ip_address(hop.gateway) in network
+        ),
+    )
+
+
+def _network(address: Address) -> IPv4Network:
+    return IPv4Interface(f"{address.local}/{address.prefix_length}").network
 
 
 def _inside(network: IPv4Network, route: Route) -> bool:

@@ -8,7 +8,8 @@ BACK = "/run/dockyard-wg-back"
 BACK_UNIT = "dockyard-wg-back"
 RESOLVE = "/usr/local/lib/dockyard/wg-resolve"
 TIMER = "dockyard-wg-resolve.timer"
-RESOLVE_SERVICE = "/etc/systemd/system/dockyard-wg-resolve.service"
+RESOLVE_UNIT = "dockyard-wg-resolve.service"
+RESOLVE_SERVICE = f"/etc/systemd/system/{RESOLVE_UNIT}"
 RESOLVE_TIMER = f"/etc/systemd/system/{TIMER}"
 
 

@@ -38,10 +38,7 @@ rm -f -- "$1.tmp" && wg genkey >"$1.tmp" && sync "$1.tmp" && ln "$1.tmp" "$1" &&
 """ln(1) refuses to replace: a key that is there stays, whatever happens at the same time. What was cut off between ln
 and rm left a second name of a key that is in use, so that name goes before anything is written to it."""
 
-_CHECK = r"""wg-quick strip "$1" | grep -q '^\[Interface\]' || { echo "wg-quick strip finds nothing" >&2; exit 65; }
-sed -n 's/^Endpoint = \(.*\):[0-9]*$/\1/p' "$1" | tr -d '[]' | while read -r host; do
-  timeout 10 getent ahosts "$host" >/dev/null || { echo "the endpoint $host does not resolve" >&2; exit 68; }
-done"""
+_CHECK = r"""wg-quick strip "$1" | grep -q '^\[Interface\]' || { echo "wg-quick strip finds nothing" >&2; exit 65; }"""
 
 
 def plan_keys(topology: Topology, observed: Observed) -> Plan:
@@ -65,8 +62,15 @@ def _refuse(topology: Topology, observed: Observed) -> None:
 
 
 def _refuse_borrowed(topology: Topology, observed: Observed) -> None:
-    """A peer is known by its key: a laptop with the key of a host would take the host's place."""
-    owners = {state.public_key: host for host, state in observed.seen(WIREGUARD).items()}
+    """A peer is known by its key: whoever has the key of another one would take its place."""
+    owners: dict[str, str] = {}
+    for host, state in observed.seen(WIREGUARD).items():
+        if state.public_key and owners.setdefault(state.public_key, host) != host:
+            path = places.private_key(topology.cluster.wireguard.interface)
+            raise StepFailed(
+                f"{owners[state.public_key]} and {host} have the same private key: one is a copy of the other machine",
+                advice=f"Nothing was done on any host. Move {path} away on the copy and run again: it gets a key.",
+            )
     borrowed = {name: owners[one.public_key] for name, one in topology.laptops.items() if one.public_key in owners}
     if borrowed:
         raise StepFailed(
@@ -136,11 +140,17 @@ def _write_secret(path: str, secret: Secret) -> Change:
 
 
 def _stale_keys(topology: Topology, host: str, state: WireguardState) -> list[Change]:
-    """Keys shared with hosts that are no peers (any more)."""
+    """Keys shared with hosts that are no peers (any more). What our file never named is somebody else's, and kept."""
     mesh = topology.cluster.wireguard
     peers = {peer.name for peer in topology.peers_of(host)} if mesh.preshared_keys else set()
-    paths = [places.preshared_key(mesh.interface, name) for name in sorted(set(state.preshared) - peers)]
-    return [RemoveFile(path=path, seen=FileState(path=path)) for path in paths]
+    before = state.files[places.config(mesh.interface)].content
+    return [
+        RemoveFile(path=path, seen=FileState(path=path))
+        if f" {places.preshared_key('%i', name)}\n" in before
+        else Run(title=f"move {path} aside, which is of no peer", argv=("mv", "-f", "--", path, f"{path}.old"))
+        for name in sorted(set(state.preshared) - peers)
+        for path in [places.preshared_key(mesh.interface, name)]
+    ]
 
 
 def plan_interface(topology: Topology, observed: Observed) -> Plan:
@@ -159,7 +169,8 @@ def _interface_changes(topology: Topology, observed: Observed, host: str) -> lis
     state = observed.of(WIREGUARD, host)
     peers = wanted_peers(topology, observed, host)
     written = _written(topology, host, state, peers)
-    _resolvable(host, state, peers if written else ())
+    config = places.config(topology.cluster.wireguard.interface)
+    _resolvable(host, state, peers if written else (), state.files[config].content)
     resolving = places.RESOLVE in state.files
     stale = _without_resolver(state) if state.timer.loaded and not resolving else []
     units = stale or any("/systemd/" in change.path for change in written)
@@ -190,15 +201,17 @@ def _written(topology: Topology, host: str, state: WireguardState, peers: Sequen
 
 
 CHECK_FILE = ("sh", "-c", _CHECK, "check", "{}")
-"""Validates an interface file before it replaces the old one: wg-quick(8) reads it, every endpoint resolves."""
+"""Validates an interface file before it replaces the old one: wg-quick(8) reads it."""
 
 _VALIDATE = {0o600: CHECK_FILE, 0o755: ("sh", "-n", "{}")}
 """By mode: the interface file is for root alone, programs are for all."""
 
 
-def _resolvable(host: str, state: WireguardState, peers: Sequence[WantedPeer]) -> None:
+def _resolvable(host: str, state: WireguardState, peers: Sequence[WantedPeer], before: str) -> None:
+    """Every name that the interface file did not have ``before`` means something; one that it had may be away."""
     names = [peer.endpoint.host for peer in peers if peer.endpoint and peer.endpoint.is_name]
-    unknown = [name for name in dict.fromkeys(names) if not state.resolved.get(name)]
+    new = [name for name in dict.fromkeys(names) if f" {name}:" not in before]
+    unknown = [name for name in new if not state.resolved.get(name)]
     if unknown:
         raise StepFailed(
             "\n".join(f"{host}: the endpoint {name} does not resolve" for name in unknown),

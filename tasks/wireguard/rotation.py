@@ -88,5 +88,5 @@ def _synchronise(interface: str, *, provisional: bool) -> Change:
 
 def plan_settle(topology: Topology, observed: Observed) -> Plan:
     """Forget the old state wherever it is still kept, and stop the way back."""
-    change = settle(topology.cluster.wireguard.interface, "keep the new key, forget the old state")
+    change = settle(topology.cluster.wireguard.interface, "keep the new key, forget the old state", pending=True)
     return {host: [change] for host, state in observed.seen(WIREGUARD).items() if state.kept}

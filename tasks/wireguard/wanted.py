@@ -117,7 +117,7 @@ def files(topology: Topology, host: str, peers: Sequence[WantedPeer]) -> dict[st
     """All files of the mesh on ``host``: text and mode by path."""
     interface = topology.cluster.wireguard.interface
     written = {
-        places.SYNC: (render("wg-sync"), 0o755),
+        places.SYNC: (render("wg-sync", resolve=places.RESOLVE), 0o755),
         places.drop_in(interface): (render("wg-quick-drop-in", sync=places.SYNC), 0o644),
         places.config(interface): (interface_file(topology, host, peers), 0o600),
     }
@@ -191,11 +191,14 @@ def lost_endpoint(wanted: WantedPeer, seen: PeerSeen, state: WireguardState) -> 
 def is_planned(endpoint: Endpoint | None, seen: str, state: WireguardState, *, any_port: bool = False) -> bool:
     """Whether the endpoint that the kernel uses is the planned one; a name is what it resolves to on that host.
 
-    Without a planned endpoint (peer behind NAT) all is well. ``any_port`` compares addresses alone.
+    Without a planned endpoint (peer behind NAT) all is well, and nothing can be said while its name means nothing.
+    ``any_port`` compares addresses alone.
     """
     if endpoint is None:
         return True
     hosts = state.resolved.get(endpoint.host, frozenset()) if endpoint.is_name else {endpoint.host}
+    if not hosts:
+        return True
     accepted = {str(Endpoint(host, endpoint.port)) for host in hosts}
     if any_port:
         return seen.rpartition(":")[0] in {text.rpartition(":")[0] for text in accepted}

@@ -30,6 +30,11 @@ set -e; cd /etc/wireguard
 cp -p -f "$1.conf" "$1.conf.old"; cp -p -f "$1.key" "$1.key.old"; sync "$1.conf.old" "$1.key.old"
 systemd-run --quiet --collect --unit={unit} --on-active={seconds} --timer-property=AccuracySec=1s /bin/sh {back}"""
 
+_DECIDED = """\
+if systemctl -q is-active {unit}.service || [ ! -e "/etc/wireguard/$1.key.old" ]; then
+  echo "the way back has begun to decide: python runbooks/health.py says which key holds" >&2; exit 75
+fi
+"""
 _SETTLE = """\
 systemctl stop {unit}.timer {unit}.service 2>/dev/null
 cd /etc/wireguard && rm -f -- "$1.conf.old" "$1.key.old" "$1.key.new" {back}"""
@@ -47,9 +52,10 @@ def armed(interface: str, addresses: list[str]) -> list[Change]:
     ]
 
 
-def settle(interface: str, title: str) -> Change:
-    """Stop the way back and forget what it kept."""
-    script = _SETTLE.format(unit=places.BACK_UNIT, back=places.BACK)
+def settle(interface: str, title: str, *, pending: bool = False) -> Change:
+    """Stop the way back and forget what it kept; ``pending``: only if it has not begun to decide."""
+    script = (_DECIDED if pending else "") + _SETTLE
+    script = script.format(unit=places.BACK_UNIT, back=places.BACK)
     return Run(title=title, argv=("sh", "-c", script, "settle", interface))
 
 

@@ -199,6 +199,8 @@ def test_queries() -> None:
         ("dock-dash", "dock-prod", "home.dock.test:51821", 0),  # a forwarded port
         ("dock-dash", "dock-edge", "None", 0),  # behind NAT
         ("dock-edge", "dock-dash", "dash.dock.test:51820", 25),
+        ("dock-prod", "dock-dash", "dash.dock.test:51820", 25),  # behind a router that may forward nothing
+        ("dock-dash", "dock-load", "100.100.0.4:51820", 0),
     ],
 )
 def test_the_way_between_two_hosts(source: str, target: str, endpoint: str, keepalive_s: int) -> None:

@@ -220,6 +220,14 @@ def test_names_that_nobody_resolves_again_are_found(parts: dict[str, Any], said:
     assert all(said in finding.evidence for finding in found)
 
 
+def test_a_name_that_does_not_resolve_is_named_and_not_the_address_that_works() -> None:
+    states = {host: replace(state, resolved={"home.lan": frozenset()}) for host, state in healthy().items()}
+    states["dock-dash"] = replace(states["dock-dash"], resolved={"home.lan": frozenset({"10.99.0.12"})})
+    found = wireguard.check_mesh(topology(), observed(states, all_reached()))
+    assert {finding.fault for finding in found} == {"the endpoint home.lan does not resolve"}
+    assert [finding.host for finding in found] == ["dock-prod", "dock-mirror", "dock-load", "dock-edge"]
+
+
 def with_ping(state: ReachState, peer: str, **parts: Any) -> ReachState:
     return replace(state, full={**state.full, peer: replace(SILENCE, **parts)})
 

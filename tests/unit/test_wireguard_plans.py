@@ -6,6 +6,7 @@ import itertools
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -136,6 +137,21 @@ def test_a_mesh_without_preshared_keys_makes_none_and_removes_old_ones() -> None
     ]
 
 
+def test_a_preshared_key_that_our_file_never_named_is_moved_aside_and_not_lost() -> None:
+    states = healthy()
+    dash = states["dock-dash"]
+    key = dash.preshared["dock-load"]
+    states["dock-dash"] = replace(dash, preshared={**dash.preshared, "phone": key})
+    (change,) = wireguard.plan_interface(topology(), observed(states))["dock-dash"]
+    assert change.commands()[0].argv == (
+        "mv",
+        "-f",
+        "--",
+        "/etc/wireguard/wg0-phone.psk",
+        "/etc/wireguard/wg0-phone.psk.old",
+    )
+
+
 def without_preshared_keys(mesh: Topology) -> Topology:
     cluster = replace(mesh.cluster, wireguard=replace(mesh.cluster.wireguard, preshared_keys=False))
     return replace(mesh, cluster=cluster)
@@ -155,7 +171,8 @@ def test_on_pristine_hosts_the_interface_file_is_shown_with_placeholders_and_nev
 
 INTERFACE_FILE = """\
 # Written by Dockyard from the inventory; changes here are overwritten.
-# The private key and the preshared keys lie beside this file and never in it (docs/wireguard.md).
+# The private key and the preshared keys lie beside this file and never in it (docs/wireguard.md). An endpoint that
+# is a name stands in a PostUp: wg(8) takes no [Peer] at all while the name of a single one does not resolve.
 [Interface]
 Address = 10.20.0.5/24
 ListenPort = 51820
@@ -230,6 +247,15 @@ def test_systemd_reads_its_files_again_after_a_change_and_after_a_run_that_was_c
     states["dock-load"] = replace(states["dock-load"], reload_needed=True)
     plan = wireguard.plan_interface(topology(), observed(states))
     assert shown(plan) == {"dock-load": ["$ systemctl daemon-reload"]}
+
+
+@pytest.mark.parametrize("plan", [wireguard.plan_keys, wireguard.plan_interface, wireguard.plan_running])
+def test_two_hosts_with_one_key_are_refused_before_anything_is_done(plan: Any) -> None:
+    states = healthy()
+    states["dock-mirror"] = replace(states["dock-mirror"], key=states["dock-prod"].key)
+    with pytest.raises(StepFailed, match="dock-prod and dock-mirror have the same private key") as caught:
+        plan(topology(), observed(states))
+    assert "Nothing was done on any host." in caught.value.advice
 
 
 def test_a_host_that_left_is_no_peer_anywhere() -> None:
@@ -437,7 +463,7 @@ def test_a_name_that_does_not_resolve_stops_before_anything_is_written() -> None
         (Endpoint("fd00::1", 51820), "[fd00::1]:51820", False, True),
         (Endpoint("load.dock.test", 51820), "10.0.0.7:51820", False, True),
         (Endpoint("load.dock.test", 51820), "10.0.0.8:51820", False, False),
-        (Endpoint("gone.dock.test", 51820), "10.0.0.7:51820", False, False),
+        (Endpoint("gone.dock.test", 51820), "10.0.0.7:51820", False, True),
     ],
 )
 def test_which_endpoint_counts_as_planned(planned: Endpoint | None, seen: str, any_port: bool, verdict: bool) -> None:
@@ -448,6 +474,8 @@ def test_which_endpoint_counts_as_planned(planned: Endpoint | None, seen: str, a
 QUIET: dict[str, Any] = {"capture_output": True, "check": False, "text": True}
 
 WG = """#!/bin/sh
+[ "$1 $3" != "show latest-handshakes" ] || { cat "$FOLDER/handshakes"; exit; }
+[ "$1 $2" != "set wg0" ] || { echo "$*" >>"$FOLDER/set"; [ "$6" != "gone.dock.test:51820" ]; exit; }
 [ "$1 $3" = "syncconf /dev/stdin" ] && [ -p /dev/stdin ] && cat >"$SYNCED"
 """
 WG_QUICK = """#!/bin/sh
@@ -469,7 +497,8 @@ def sync(tmp_path: Path) -> Any:
     for name, text in {"wg": WG, "wg-quick": WG_QUICK}.items():
         (programs / name).write_text(text)
         (programs / name).chmod(0o755)
-    script = render("wg-sync").replace("/etc/wireguard", str(folder))
+    script = render("wg-sync", resolve=folder / "wg-resolve").replace("/etc/wireguard", str(folder))
+    (folder / "handshakes").write_text("")
     environment = {
         "PATH": f"{programs}:{os.environ['PATH']}",
         "FOLDER": str(folder),
@@ -496,6 +525,40 @@ def test_the_running_interface_gets_every_key_from_its_file(sync: Any, tmp_path:
     assert "PublicKey = dock/prodxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx=\nPresharedKey = shared+with/dock-prod=\n" in text
     assert text.count("PresharedKey") == 4
     assert {path.name for path in tmp_path.iterdir()} <= {"bin", "etc", "synced"}, "keys were left behind"
+
+
+def test_an_endpoint_is_not_set_again_while_its_tunnel_works(sync: Any, tmp_path: Path) -> None:
+    keys = {host: f"{host.replace('-', '/')}{'x' * (43 - len(host))}=" for host in HOSTS}
+    now = int(time.time())
+    (tmp_path / "etc" / "handshakes").write_text(f"{keys['dock-prod']}\t{now - 60}\n{keys['dock-load']}\t{now - 600}\n")
+    assert sync().returncode == 0
+    text = (tmp_path / "synced").read_text()
+    whole = (tmp_path / "etc" / "wg0.conf").read_text()
+    assert text.count("Endpoint") == whole.count("Endpoint") - 1
+    assert "Endpoint" not in text.partition(keys["dock-prod"])[2].partition("[Peer]")[0]
+    assert "Endpoint" in text.partition(keys["dock-load"])[2].partition("[Peer]")[0]
+    assert text.count("AllowedIPs") == 4
+
+
+def test_names_are_resolved_one_by_one_and_a_dead_one_keeps_nobody_out(sync: Any, tmp_path: Path) -> None:
+    peers = wanted.wanted_peers(topology(), observed(healthy()), "dock-edge")
+    ends = {"dock-dash": Endpoint("gone.dock.test", 51820), "dock-load": Endpoint("load.dock.test", 51820)}
+    text = wanted.interface_file(
+        topology(), "dock-edge", [replace(peer, endpoint=ends.get(peer.name, peer.endpoint)) for peer in peers]
+    )
+    folder = tmp_path / "etc"
+    (folder / "wg0.conf").write_text(text.replace("/etc/wireguard", str(folder)))
+    (folder / "wg-resolve").write_text(render("wg-resolve").replace("/etc/wireguard", str(folder)))
+    (folder / "wg-resolve").chmod(0o755)
+    known = {peer.name: peer.public_key for peer in peers}
+    (folder / "handshakes").write_text(f"{known['dock-dash']}\t0\n{known['dock-load']}\t0\n")
+    done = sync()
+    assert (done.returncode, done.stderr) == (0, "wg-resolve: gone.dock.test:51820 stays as it was\n")
+    assert "dock.test" not in (tmp_path / "synced").read_text()
+    assert (folder / "set").read_text().splitlines() == [
+        f"set wg0 peer {known['dock-dash']} endpoint gone.dock.test:51820",
+        f"set wg0 peer {known['dock-load']} endpoint load.dock.test:51820",
+    ]
 
 
 def test_a_failure_of_wg_is_a_failure(sync: Any, tmp_path: Path) -> None:

@@ -101,7 +101,13 @@ def host(tmp_path: Path) -> Path:
         f"#!/bin/sh\nls {tmp_path} | grep back >>{tmp_path}/slept\necho $1 >>{tmp_path}/slept\n"
     )
     (tmp_path / "ping").write_text('#!/bin/sh\nfor last; do :; done\n[ "$last" = "$ANSWERS" ]\n')
-    for name in ("wg-sync", "ping", "sleep"):
+    (tmp_path / "wg").write_text(
+        f"#!/bin/sh\ncase $1.$3 in\n pubkey.) cat ;;\n show.public-key) cat {tmp_path}/kernel-key ;;\n"
+        f" show.peers) cat {tmp_path}/kernel-peers ;;\nesac\n"
+    )
+    (tmp_path / "kernel-key").write_text("new")
+    (tmp_path / "kernel-peers").write_text("a=\nb=\n")
+    for name in ("wg-sync", "ping", "sleep", "wg"):
         (tmp_path / name).chmod(0o755)
     return tmp_path
 
@@ -122,6 +128,16 @@ def way_back(host: Path, answers: str) -> dict[str, str]:
 
 def test_a_new_key_that_works_stays(host: Path) -> None:
     assert way_back(host, "10.20.0.2") == {"wg0.conf": "new", "wg0.key": "new"}
+
+
+@pytest.mark.parametrize("behind", ["key", "peer"])
+def test_what_works_with_the_keys_before_is_no_proof_of_the_new_ones(host: Path, behind: str) -> None:
+    """wg-sync failed in the rotation: the kernel goes on with what the files no longer have."""
+    if behind == "key":
+        (host / "kernel-key").write_text("old")
+    else:
+        (host / "wg0.conf").write_text("[Peer]\nPublicKey = a=\n[Peer]\nPublicKey = c=\n")
+    assert way_back(host, "10.20.0.2") == {"wg0.conf": "old", "wg0.key": "old", "calls": "synced\n"}
 
 
 def test_a_new_key_that_reaches_nobody_goes_and_the_interface_follows(host: Path) -> None:

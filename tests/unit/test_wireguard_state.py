@@ -187,7 +187,14 @@ def test_a_wider_route_and_other_networks_do_no_harm() -> None:
         {"dst": "10.42.0.0/24", "dev": "cni0"},
         {"dst": "0.0.0.0/1", "dev": "tun0"},
     ]
-    assert with_lan("192.168.1.12/24", "10.20.1.5/16", routes=routes) == ()
+    assert with_lan("192.168.1.12/24", "10.20.1.5/24", routes=routes) == ()
+
+
+def test_a_wider_lan_or_a_gateway_inside_the_network_would_lose_who_is_in_there() -> None:
+    assert with_lan("10.20.5.12/16") == ("eth0 has the address 10.20.5.12/16",)
+    assert with_lan("10.0.5.12/8") == ("eth0 has the address 10.0.5.12/8",)
+    route: list[dict[str, object]] = [{"dst": "default", "gateway": "10.20.0.254", "dev": "eth0"}]
+    assert with_lan("192.168.1.12/24", routes=route) == ("eth0 has the gateway 10.20.0.254",)
 
 
 def test_a_destination_that_is_no_network_is_refused() -> None:

@@ -135,5 +135,20 @@ def test_settling_removes_what_is_left_and_keeps_the_key_in_use(tmp_path: Path) 
     for name in ("wg0.key", "wg0.conf", *OLD, "wg0.key.new", "wg0-dock-dash.psk", "back"):
         (tmp_path / name).write_text(name)
     (settle,) = wireguard.plan_settle(topology(), observed(swapped(5)))["dock-load"]
-    in_folder(tmp_path, settle.commands()[0].argv[2], "inactive", "inactive")
+    script = settle.commands()[0].argv[2]
+    in_folder(tmp_path, script.replace("systemctl -q is-active", "false"), "inactive", "inactive")
     assert {path.name for path in tmp_path.iterdir()} == {"wg0.key", "wg0.conf", "wg0-dock-dash.psk", "bin"}
+
+
+@pytest.mark.parametrize("decided", ["deciding", "decided"])
+def test_a_way_back_that_has_begun_to_decide_is_not_stopped(tmp_path: Path, decided: str) -> None:
+    for name in ("wg0.key", "wg0.conf", *(OLD if decided == "deciding" else ())):
+        (tmp_path / name).write_text(name)
+    before = {path.name for path in tmp_path.iterdir()}
+    (settle,) = wireguard.plan_settle(topology(), observed(swapped(5)))["dock-load"]
+    script = settle.commands()[0].argv[2]
+    active = "true" if decided == "deciding" else "false"
+    with pytest.raises(subprocess.CalledProcessError) as failed:
+        in_folder(tmp_path, script.replace("systemctl -q is-active", active), "inactive", "inactive")
+    assert failed.value.returncode == 75
+    assert {path.name for path in tmp_path.iterdir()} == {*before, "bin"}
