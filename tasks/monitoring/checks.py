@@ -121,7 +121,8 @@ def _secrets(topology: Topology, host: str, state: MonitoringState) -> Iterator[
         if seen is None or not _readable_by_prometheus_alone(seen):
             put = f"tr -d '\\n' | install -m 640 -o root -g prometheus /dev/stdin {path}, paste it, Enter, Ctrl-D"
             said = f"{path} is {seen or 'not there'}"
-            yield _finding(host, "alerts cannot be sent", f"{said}; wanted: 640:root:prometheus", f"On {host}: {put}")
+            advice = f"On {host}, as root: {put}"
+            yield _finding(host, "alerts cannot be sent", f"{said}; wanted: 640:root:prometheus", advice)
 
 
 def _readable_by_prometheus_alone(seen: str) -> bool:

@@ -62,7 +62,7 @@ def _script(topology: Topology, host: Host, backup_state: str) -> str:
         interface=topology.cluster.wireguard.interface,
         peers={peer.name: str(peer.wireguard.address) for peer in topology.peers_of(host.name)},
         resource=drbd.resource if drbd and concerned else "",
-        tie_breakers=[peer.name for peer in topology.peers_of(host.name) if not peer.drbd],
+        tie_breakers=[peer.name for peer in topology.peers_of(host.name) if not (host.drbd and peer.drbd)],
         other=next((peer.name for peer in topology.peers_of(host.name) if peer.drbd), ""),
         backup=backup_state if topology.cluster.backup and host.drbd else "",
         k3s=Role.K3S_SERVER in host.roles,

@@ -90,7 +90,11 @@ class Direction:
         if self.answered and not self.mtu_proven:
             return "The path is narrower than planned: lower wireguard.mtu in the inventory (1280 fits everywhere)"
         if self.answered and not self.endpoint_planned:
-            return f"If {self.target} really sends from there, make it its endpoint in the inventory"
+            mine = f"wg set {self.interface} peer KEY endpoint {self.planned}"
+            return (
+                f"If {self.target} really sends from there, make it its endpoint in the inventory. If the inventory is "
+                f"right: a tunnel that works is not sent elsewhere by a run; on {self.source}, {mine}"
+            )
         if self.sent_bytes <= 0:
             return f"Nothing leaves {self.source}: look at its firewall, and at wg show there"
         where = self.planned or self.endpoint or "its NAT"

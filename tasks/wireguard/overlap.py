@@ -38,7 +38,7 @@ def overlaps(
         Overlap(device=link.name, what=f"the address {address}")
         for link in links
         for address in link.addresses
-        if link.name != interface and address.family is Family.IPV4 and network.overlaps(_network(address))
+        if link.name != interface and address.family is Family.IPV4 and _covers(network, link, address)
     ]
     inside = [route for route in routes if _inside(network, route)]
     return (
@@ -53,8 +53,10 @@ def overlaps(
     )
 
 
-def _network(address: Address) -> IPv4Network:
-    return IPv4Interface(f"{address.local}/{address.prefix_length}").network
+def _covers(network: IPv4Network, link: Link, address: Address) -> bool:
+    """Whether the address lies in ``network``, or its LAN reaches into it; a point-to-point link has no neighbours."""
+    own = IPv4Interface(f"{address.local}/{address.prefix_length}")
+    return own.ip in network or ("BROADCAST" in link.flags and network.overlaps(own.network))
 
 
 def _inside(network: IPv4Network, route: Route) -> bool:

@@ -180,7 +180,7 @@ IN_TIME_S: Mapping[tuple[str, str], tuple[int, int]] = {
     ("BackupTooOld", ""): (600, 740),
     ("QuorumLost", "dock-dash"): (60, 200),
     ("K3sNodeNotReady", "dock-dash"): (180, 320),
-    ("StorageWrittenOnTwoSides", ""): (60, 200),
+    ("StorageWrittenOnTwoSides", ""): (180, 320),
 }
 """What has to fire, for which host, and between which seconds: the `for` of its rule, then the minute of our script, a
 scrape, an evaluation, and an emulated processor."""

@@ -154,7 +154,7 @@ def test_one_host_is_read_from_all_its_answers() -> None:
     assert not seen.files["/etc/wireguard/wg0.conf"].exists
 
 
-ETH0 = {"ifindex": 2, "ifname": "eth0", "flags": ["UP", "LOWER_UP"], "mtu": 1500, "operstate": "UP"}
+ETH0 = {"ifindex": 2, "ifname": "eth0", "flags": ["BROADCAST", "UP", "LOWER_UP"], "mtu": 1500, "operstate": "UP"}
 
 
 def with_lan(*addresses: str, routes: Sequence[dict[str, object]] = ()) -> tuple[str, ...]:
@@ -193,6 +193,12 @@ def test_a_wider_route_and_other_networks_do_no_harm() -> None:
 def test_a_wider_lan_or_a_gateway_inside_the_network_would_lose_who_is_in_there() -> None:
     assert with_lan("10.20.5.12/16") == ("eth0 has the address 10.20.5.12/16",)
     assert with_lan("10.0.5.12/8") == ("eth0 has the address 10.0.5.12/8",)
+    tunnel = {
+        **ETH0,
+        "flags": ["POINTOPOINT", "UP"],
+        "addr_info": [{"family": "inet", "local": "10.8.0.5", "prefixlen": 8}],
+    }
+    assert read(address=answer("ip address", json.dumps([*json.loads(ADDRESS), tunnel]))).overlaps == ()
     route: list[dict[str, object]] = [{"dst": "default", "gateway": "10.20.0.254", "dev": "eth0"}]
     assert with_lan("192.168.1.12/24", routes=route) == ("eth0 has the gateway 10.20.0.254",)
 
