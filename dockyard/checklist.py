@@ -13,7 +13,7 @@ from enum import StrEnum
 from dockyard.evidence import EVIDENCE, Evidence
 from dockyard.findings import by_cause
 from dockyard.observe import Observed
-from dockyard.runbook import Check
+from dockyard.steps import Check
 from dockyard.topology import Topology
 from dockyard.unseen import once
 

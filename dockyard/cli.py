@@ -25,7 +25,8 @@ from dockyard.lease import Lease
 from dockyard.observe import Observed
 from dockyard.remote import close_all, connect_ahead, stopping
 from dockyard.report import Report
-from dockyard.runbook import Engine, Options, Step, hosts_of
+from dockyard.runbook import Engine
+from dockyard.steps import Options, Step, hosts_of
 from dockyard.sudo import ask_before
 from dockyard.topology import Topology
 

@@ -25,7 +25,7 @@ from dockyard import cli
 from dockyard.caller import this_run
 from dockyard.observe import Domains
 from dockyard.report import Report
-from dockyard.runbook import Converge, Gate, Step, Wait
+from dockyard.steps import Converge, Gate, Step, Wait
 from tasks import backup, drbd
 from tasks.backup import places
 

@@ -29,7 +29,7 @@ from dockyard.local_file import replace_file
 from dockyard.observe import Domains, Observed, sweep
 from dockyard.picture import picture
 from dockyard.report import Report
-from dockyard.runbook import Check
+from dockyard.steps import Check
 from dockyard.topology import Role, Topology
 from dockyard.unseen import unseen
 from dockyard.web_page import web_page

@@ -23,7 +23,7 @@ from functools import partial
 
 from dockyard.cli import add_change_options, carry_out, parser
 from dockyard.observe import Domains
-from dockyard.runbook import Converge, Gate, Show, Step, Wait
+from dockyard.steps import Converge, Gate, Show, Step, Wait
 from dockyard.topology import Role, Topology
 from runbooks.failover import planned
 from tasks import drbd

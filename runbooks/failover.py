@@ -24,7 +24,7 @@ from dockyard.caller import this_run
 from dockyard.cli import add_change_options, carry_out, options_of, parser
 from dockyard.evidence import EVIDENCE
 from dockyard.observe import Domains, Observed
-from dockyard.runbook import Confirm, Converge, Gate, Options, Step, Wait
+from dockyard.steps import Confirm, Converge, Gate, Options, Step, Wait
 from dockyard.topology import Topology
 from tasks import drbd, machine
 from tasks.k3s import release

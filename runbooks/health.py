@@ -29,8 +29,8 @@ from dockyard.findings import Finding, by_cause
 from dockyard.local_file import replace_file
 from dockyard.observe import Domains, Observed, sweep
 from dockyard.report import Report
-from dockyard.runbook import Check
 from dockyard.status_page import status_page
+from dockyard.steps import Check
 from dockyard.topology import Role, Topology
 from dockyard.unseen import once
 from runbooks.phase1_baseline import MANIFESTS

@@ -22,7 +22,7 @@ from dockyard.cli import add_change_options, guarded, options_of, parser, walk
 from dockyard.errors import UsageError
 from dockyard.observe import Domains
 from dockyard.report import Report
-from dockyard.runbook import Confirm, Converge, Gate, Step, Wait
+from dockyard.steps import Confirm, Converge, Gate, Step, Wait
 from dockyard.topology import Role, Topology
 from runbooks.phase1_baseline import OPENCLOUD
 from tasks import k3s

@@ -18,7 +18,7 @@ import sys
 from functools import partial
 
 from dockyard.cli import add_change_options, carry_out, parser
-from dockyard.runbook import Converge, Gate, Step
+from dockyard.steps import Converge, Gate, Step
 from dockyard.topology import Topology
 from tasks import k3s
 from tasks.k3s import upkeep

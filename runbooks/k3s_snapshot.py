@@ -26,7 +26,7 @@ from dockyard import cli
 from dockyard.caller import this_run
 from dockyard.observe import Domains
 from dockyard.report import Report
-from dockyard.runbook import Converge, Gate, Step, Wait
+from dockyard.steps import Converge, Gate, Step, Wait
 from tasks import k3s
 from tasks.k3s import copies, move, places, upkeep
 from tasks.k3s.steps import ON, SEES, SERVER, bring_token, keep

@@ -14,7 +14,7 @@ from functools import partial
 
 from dockyard.caller import this_run
 from dockyard.cli import add_change_options, carry_out, parser
-from dockyard.runbook import Converge, Gate, Step, Wait
+from dockyard.steps import Converge, Gate, Step, Wait
 from dockyard.topology import Topology
 from tasks import k3s
 from tasks.k3s import upkeep

@@ -22,7 +22,7 @@ from dockyard.caller import this_run
 from dockyard.change import Plan
 from dockyard.cli import add_change_options, carry_out, parser
 from dockyard.observe import Observed
-from dockyard.runbook import Converge, Gate, Step, Wait
+from dockyard.steps import Converge, Gate, Step, Wait
 from dockyard.topology import Role, Topology
 from tasks import k3s
 from tasks.k3s import copies, upkeep

@@ -13,7 +13,7 @@ Cut off in the middle: run it again.
 from functools import partial
 
 from dockyard.cli import main
-from dockyard.runbook import Converge, Gate, Show, Step, Wait
+from dockyard.steps import Converge, Gate, Show, Step, Wait
 from dockyard.topology import Role
 from tasks import monitoring
 from tasks.backup import places as backup

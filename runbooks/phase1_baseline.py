@@ -20,7 +20,7 @@ from functools import partial
 
 from dockyard.cli import main
 from dockyard.observe import Domains
-from dockyard.runbook import Converge, Gate, Step, Wait
+from dockyard.steps import Converge, Gate, Step, Wait
 from dockyard.topology import Role, Topology
 from runbooks import monitoring
 from tasks import bounds, dns, hosts_file, k3s, machine, ollama, opencloud, wireguard

@@ -18,7 +18,7 @@ from functools import partial
 from dockyard.caller import this_run
 from dockyard.cli import main
 from dockyard.observe import Domains
-from dockyard.runbook import Converge, Gate, Step, Wait
+from dockyard.steps import Converge, Gate, Step, Wait
 from tasks import drbd, hosts_file, machine, wireguard
 
 SEES: Domains = [drbd.DRBD, drbd.WRITER]

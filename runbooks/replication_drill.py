@@ -23,7 +23,7 @@ from dockyard.cli import add_change_options, carry_out, number, parser, read_by
 from dockyard.errors import UsageError
 from dockyard.evidence import EVIDENCE
 from dockyard.observe import Domains
-from dockyard.runbook import Converge, Gate, Show, Step, Wait
+from dockyard.steps import Converge, Gate, Show, Step, Wait
 from dockyard.topology import Role, Topology
 from tasks import drbd
 from tasks.drbd import drill

@@ -22,7 +22,7 @@ from dockyard.errors import UsageError
 from dockyard.evidence import EVIDENCE
 from dockyard.observe import Domains, Observed
 from dockyard.report import Report
-from dockyard.runbook import Converge, Gate, Options, Step, Wait
+from dockyard.steps import Converge, Gate, Options, Step, Wait
 from dockyard.topology import Topology
 from dockyard.topology.names import mount_point
 from tasks import backup, drbd, machine

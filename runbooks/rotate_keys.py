@@ -22,7 +22,7 @@ from functools import partial
 from dockyard.cli import add_change_options, guarded, options_of, parser, walk
 from dockyard.observe import Domains
 from dockyard.report import Report
-from dockyard.runbook import Converge, Gate, Step, Wait
+from dockyard.steps import Converge, Gate, Step, Wait
 from dockyard.topology import Topology
 from tasks import wireguard
 

@@ -27,7 +27,7 @@ from dockyard.errors import UsageError
 from dockyard.findings import by_cause
 from dockyard.observe import Domains, sweep
 from dockyard.report import Report
-from dockyard.runbook import Confirm, Converge, Gate, Options, Step, Wait
+from dockyard.steps import Confirm, Converge, Gate, Options, Step, Wait
 from dockyard.topology import Topology
 from dockyard.unseen import once
 from tasks import drbd

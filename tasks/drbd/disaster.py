@@ -11,7 +11,7 @@ from dockyard.change import Plan, Run, filled
 from dockyard.errors import Unreachable
 from dockyard.findings import Cause, Finding
 from dockyard.observe import Observed
-from dockyard.runbook import Page
+from dockyard.steps import Page
 from dockyard.topology import Topology
 from dockyard.unseen import unseen
 from tasks.drbd import sizing

@@ -15,7 +15,7 @@ from dockyard.change import Plan, Run, joined
 from dockyard.errors import NotObserved
 from dockyard.findings import Cause, Finding
 from dockyard.observe import Domain, Observed
-from dockyard.runbook import Page
+from dockyard.steps import Page
 from dockyard.topology import Topology
 from dockyard.unseen import unseen
 from tasks.drbd import view

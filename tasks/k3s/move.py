@@ -11,7 +11,7 @@ from dockyard.change import Change, Plan, Run, filled, joined
 from dockyard.errors import StepFailed
 from dockyard.findings import Cause, Finding
 from dockyard.observe import Observed
-from dockyard.runbook import Page
+from dockyard.steps import Page
 from dockyard.topology import Topology
 from dockyard.unseen import unseen
 from tasks.k3s import places

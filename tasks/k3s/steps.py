@@ -6,7 +6,7 @@ from functools import partial
 
 from dockyard.errors import UsageError
 from dockyard.observe import Domains
-from dockyard.runbook import Converge, Planner
+from dockyard.steps import Converge, Planner
 from dockyard.topology import Role, Topology
 from tasks.k3s import copies
 from tasks.k3s.api import NODES, OBJECTS

@@ -10,7 +10,7 @@ from dockyard import cli
 from dockyard.cli import add_change_options, carry_out, options_of, parser, select, walk
 from dockyard.errors import UsageError
 from dockyard.report import Report
-from dockyard.runbook import Gate, Options
+from dockyard.steps import Gate, Options
 
 ROOT = Path(__file__).parents[2]
 STEPS = [Gate(title, lambda _topology, _observed: [], sees=()) for title in ("Make keys", "Write peers", "Write names")]

@@ -19,7 +19,7 @@ from dockyard.change import Run, WriteFile
 from dockyard.errors import ParseError, StepFailed, UsageError
 from dockyard.evidence import EVIDENCE, decode
 from dockyard.observe import Observed
-from dockyard.runbook import Converge, Gate, Wait
+from dockyard.steps import Converge, Gate, Wait
 from dockyard.topology import Wan
 from runbooks.replication_drill import asked, drilling
 from tasks.drbd import drill, places

@@ -17,7 +17,7 @@ from dockyard.change import Change, Plan, Run
 from dockyard.errors import NotObserved
 from dockyard.evidence import EVIDENCE, Evidence, newest
 from dockyard.observe import Observed
-from dockyard.runbook import Confirm, Converge, Gate, Show, Wait
+from dockyard.steps import Confirm, Converge, Gate, Show, Wait
 from runbooks.failover import planned
 from tasks import drbd
 from tasks.drbd import places, switch

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from dockyard.change import WriteFile
-from dockyard.runbook import Planner
 from dockyard.secret import Secret
+from dockyard.steps import Planner
 from tasks import k3s
 from tasks.k3s import config, places
 from tasks.k3s.facts import TokenSeen

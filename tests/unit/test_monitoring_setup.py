@@ -14,8 +14,8 @@ from dockyard.errors import NotObserved, StepFailed, Unreachable
 from dockyard.files import FileState
 from dockyard.findings import Cause
 from dockyard.observe import Observed
-from dockyard.runbook import Gate
 from dockyard.service import ServiceState, unit_file
+from dockyard.steps import Gate
 from dockyard.topology import Role, Topology
 from runbooks import monitoring as runbook
 from runbooks import phase1_baseline

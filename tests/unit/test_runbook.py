@@ -19,7 +19,8 @@ from dockyard.journal import Journal
 from dockyard.observe import Domain, Domains, Observed, sweep
 from dockyard.remote import Command, Outputs
 from dockyard.report import Report
-from dockyard.runbook import IN_VAIN, Confirm, Converge, Engine, Gate, Options, Page, Show, Step, Wait
+from dockyard.runbook import IN_VAIN, Engine
+from dockyard.steps import Confirm, Converge, Gate, Options, Page, Show, Step, Wait
 from dockyard.topology import Host, Topology
 from tests.unit.conftest import LocalCluster
 

@@ -9,7 +9,7 @@ import pytest
 
 from dockyard.change import Change, Run
 from dockyard.observe import Observed
-from dockyard.runbook import Confirm, Converge, Show
+from dockyard.steps import Confirm, Converge, Show
 from runbooks.split_brain import resolve
 from tasks.drbd import places
 from tasks.drbd.parted import CHANGES, PARTED, Parted
