@@ -295,8 +295,10 @@ class Unit:
             argvs.append(("systemctl", "enable" if self.enabled else "disable", "--", self.name))
         if self.restart:
             argvs.append(("systemctl", "restart", "--", self.name))
-        elif self.active is not None and self.active != self.seen.is_active:
-            argvs.append(("systemctl", "start" if self.active else "stop", "--", self.name))
+        elif self.active and not self.seen.is_active:
+            argvs.append(("systemctl", "start", "--", self.name))
+        elif self.active is False and self.seen.active not in {"inactive", "failed"}:  # also one that is only starting
+            argvs.append(("systemctl", "stop", "--", self.name))
         if self.reload_manager and argvs:
             argvs.insert(0, ("systemctl", "daemon-reload"))
         return argvs

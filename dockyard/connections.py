@@ -105,13 +105,14 @@ class LinuxHost(LinuxSSH):
         """See `dockyard.exchange.Connection`.
 
         Raises:
-            Unreachable: no channel could be opened.
+            Unreachable: no channel could be opened, or it broke before the answer began.
         """
-        transport = self._client.get_transport()
+        transport, opened = self._client.get_transport(), False
         try:
             if transport is None:
                 raise EOFError
             channel = transport.open_session(timeout=self._host.ssh.connect_timeout_s)
+            opened = True
             with channel:
                 channel.settimeout(self._host.ssh.connect_timeout_s)
                 channel.exec_command(request.command)
@@ -119,7 +120,9 @@ class LinuxHost(LinuxSSH):
                 channel.shutdown_write()
                 return _Reader(transport, channel, end).read(time.monotonic() + limit_s)
         except (paramiko.SSHException, EOFError, OSError) as error:
-            raise Unreachable(self._host.name, f"the connection broke: {_said(error)}") from error
+            said = f"the connection broke{'; what was done is not known' if opened else ''}: {_said(error)}"
+            answered = opened or isinstance(error, paramiko.ChannelException)  # a "no" is an answer, too
+            raise Unreachable(self._host.name, said, answered=answered) from error
 
 
 class _Reader:
@@ -203,9 +206,16 @@ def connect(host: Host) -> paramiko.SSHClient:
                 **identity,
             )
     except Exception as error:
+        greeted = _greeted(client)
         client.close()
-        raise _translated(host, error, late=time.monotonic() >= deadline) from error
+        raise _translated(host, error, late=time.monotonic() >= deadline, greeted=greeted) from error
     return client
+
+
+def _greeted(client: paramiko.SSHClient) -> bool:
+    """Whether an SSH server said its version: then somebody lives there, however slow or unwilling."""
+    transport = client.get_transport()
+    return bool(transport and transport.remote_version)
 
 
 def shown_key(host: Host) -> HostKey:
@@ -278,19 +288,21 @@ def _private_key(path: Path) -> paramiko.PKey | None:
         raise OSError(f"{path} is not a private key that we understand: {error}") from error
 
 
-def _translated(host: Host, error: Exception, *, late: bool) -> RemoteError:
+def _translated(host: Host, error: Exception, *, late: bool, greeted: bool = False) -> RemoteError:
     """Errors of paramiko and of the system as ours; ``late`` means that our own deadline shut the socket."""
     where = f"{host.hostname} port {host.port}"
     if isinstance(error, RemoteError):
         return error
     if late or isinstance(error, TimeoutError):
-        return Unreachable(host.name, f"no answer from {where} within {host.ssh.connect_timeout_s:g} s")
+        what = "no login" if greeted else "no answer"
+        message = f"{what} from {where} within {host.ssh.connect_timeout_s:g} s"
+        return Unreachable(host.name, message, answered=greeted)
     if isinstance(error, socket.gaierror):
         return Unreachable(host.name, f"the name {host.hostname} does not resolve: {error.strerror}")
     refused = isinstance(error, paramiko.AuthenticationException) and "saw EOF" not in str(error)
     if refused or _NOTHING_TO_OFFER in str(error):
         return login_refused(host, _said(error))
-    return Unreachable(host.name, f"no SSH connection to {where}: {_said(error)}")
+    return Unreachable(host.name, f"no SSH connection to {where}: {_said(error)}", answered=greeted)
 
 
 def _said(error: BaseException) -> str:

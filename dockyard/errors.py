@@ -81,7 +81,7 @@ class RemoteError(DockyardError):
 class Unreachable(RemoteError):
     """The host did not answer in time, refused the connection, or the link broke.
 
-    ``answered`` says that it had just logged us in: it was alive a moment ago.
+    ``answered`` says that it had just logged us in, or that an SSH server spoke: it was alive a moment ago.
     """
 
     exit_code = 3

@@ -23,7 +23,7 @@ from dockyard.unseen import unseen
 AUTOMATIC = ("corosync.service", "pacemaker.service")
 GUESTS = {"ollama.service": "Ollama", "libvirtd.service": "libvirt", "virtqemud.service": "libvirt"}
 NODES = {"k3s.service": Role.K3S_SERVER, "k3s-agent.service": Role.K3S_WORKER}
-_KEPT_CLEAR = {Role.K3S_SERVER, Role.K3S_WORKER, Role.DRBD_PRIMARY, Role.DRBD_SECONDARY}
+_KEPT_CLEAR = {Role.K3S_SERVER, Role.K3S_WORKER, Role.DRBD_PRIMARY, Role.DRBD_SECONDARY, Role.ARBITRATOR}
 
 _PROBE = "bounds"
 _ASK = f"""\
@@ -138,7 +138,7 @@ def check_apart(topology: Topology, observed: Observed) -> list[Finding]:
 def _mixed(host: Host, state: Bounds) -> Iterator[Finding]:
     for unit, name in GUESTS.items() if host.roles & _KEPT_CLEAR else ():
         for evidence in state.there(unit):
-            fault = f"{name} is on a host that carries K3s or a replica"
+            fault = f"{name} is beside K3s, a replica or the arbitrator"
             yield _finding(host, Cause.APPLICATION, fault, evidence, f"systemctl disable --now {unit}")
     for unit, role in NODES.items():
         for evidence in state.there(unit) if role not in host.roles else ():

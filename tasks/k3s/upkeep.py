@@ -32,7 +32,7 @@ _TAKE = """\
 set -eu; umask 077; to=$1 data=$2 unit=$3 password=$4
 install -d -m 0700 -- "$(dirname -- "$to")"
 rm -rf -- "$to.new"; mkdir -- "$to.new"
-trap 'systemctl start "$unit"' EXIT
+trap 'exit 129' HUP; trap 'exit 143' TERM; trap 'systemctl start "$unit"' EXIT
 systemctl stop "$unit"
 for part in db tls cred token; do
   [ ! -e "$data/server/$part" ] || cp -a -- "$data/server/$part" "$to.new/"
@@ -51,12 +51,16 @@ _RESTORE = """\
 set -eu; umask 077; from=$1 data=$2 unit=$3 password=$4 aside=$5 note=$6 text=$7
 [ -d "$from/db" ]
 [ -s "$from/token" ]
-trap 'systemctl start "$unit"' EXIT
-systemctl stop "$unit"
 install -d -m 0700 -- "$aside"
 for part in db tls cred token; do
+  rm -rf -- "$data/server/$part.new"
+  [ ! -e "$from/$part" ] || cp -a -- "$from/$part" "$data/server/$part.new"
+done
+trap 'exit 129' HUP; trap 'exit 143' TERM; trap 'systemctl start "$unit"' EXIT
+systemctl stop "$unit"
+for part in db tls cred token; do
   [ ! -e "$data/server/$part" ] || mv -- "$data/server/$part" "$aside/"
-  [ ! -e "$from/$part" ] || cp -a -- "$from/$part" "$data/server/"
+  [ ! -e "$data/server/$part.new" ] || mv -T -- "$data/server/$part.new" "$data/server/$part"
 done
 if [ -e "$from/node-password" ]; then
   [ ! -e "$password" ] || mv -- "$password" "$aside/node-password"
@@ -64,6 +68,8 @@ if [ -e "$from/node-password" ]; then
   cp -a -- "$from/node-password" "$password"
 fi
 printf '%s\\n' "$text" >"$note"; sync -f -- "$note\""""
+"""All is copied before anything stands still, so that a full disk leaves the control plane as it was."""
+
 _NOTE = """\
 set -eu; install -d -- "$(dirname -- "$1")"; printf '%s\\n' "$2" >"$1"; sync -f -- "$1\""""
 _RELEASE = re.compile(r"v1\.(\d+)\.(\d+)")

@@ -10,7 +10,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,6 +33,26 @@ def silent_listener() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
+@contextmanager
+def greeting_listener() -> Iterator[int]:
+    """A port where an SSH server says its version, and nothing after it: a machine that is alive and cannot go on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def greet() -> None:
+            with suppress(OSError):
+                while True:
+                    link, _ = listener.accept()
+                    links.append(link)
+                    link.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
+
+        links: list[socket.socket] = []
+        threading.Thread(target=greet, daemon=True).start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+        for link in links:
+            link.close()
+
+
 def is_connecting(host: str) -> bool:
     return any(thread.name == f"connect {host}" for thread in threading.enumerate())
 
@@ -53,6 +73,15 @@ def test_a_host_that_takes_the_connection_and_is_silent_costs_the_connect_timeou
         with pytest.raises(Unreachable):
             ask(TRUE)
         assert 1.5 < time.monotonic() - started < 5
+
+
+def test_a_host_that_greets_and_lets_nobody_in_is_alive(server: Sshd, opening: Opening) -> None:
+    for listener, answered in ((greeting_listener, True), (silent_listener, False)):
+        with listener() as port:
+            ask = opening(replace(host_at(server, Transport.NETMIKO, connect_timeout_s=2.0), port=port))
+            with pytest.raises(Unreachable) as failed:
+                ask(TRUE)
+            assert failed.value.answered is answered, failed.value
 
 
 def test_whoever_waits_while_another_tries_in_vain_has_the_failure_and_the_next_tries_anew(

@@ -102,8 +102,8 @@ def test_who_was_not_seen_is_not_taken_for_plain() -> None:
 def test_guests_belong_into_their_corner() -> None:
     assert apart(LAB, dock_edge=state(ollama=RUNS, libvirtd=NEXT_BOOT)) == []
     assert apart(LAB, dock_mirror=state(ollama=RUNS, virtqemud=NEXT_BOOT)) == [
-        "dock-mirror: Ollama is on a host that carries K3s or a replica (ollama.service is active, disabled)",
-        "dock-mirror: libvirt is on a host that carries K3s or a replica (virtqemud.service is inactive, enabled)",
+        "dock-mirror: Ollama is beside K3s, a replica or the arbitrator (ollama.service is active, disabled)",
+        "dock-mirror: libvirt is beside K3s, a replica or the arbitrator (virtqemud.service is inactive, enabled)",
     ]
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -146,6 +147,11 @@ WG = UnitState(name="wg-quick@wg0.service", loaded=True, active="inactive", enab
 def test_a_unit_changes_only_what_differs(wanted: dict[str, bool], commands: list[str]) -> None:
     changes = unit(Unit(name=WG.name, seen=WG, **wanted))  # type: ignore[arg-type]  # options by name
     assert [command.argv[1] for change in changes for command in change.commands()] == commands
+
+
+@pytest.mark.parametrize(("active", "stopped"), [("activating", 1), ("deactivating", 1), ("failed", 0)])
+def test_a_unit_that_is_only_starting_is_stopped_too(active: str, stopped: int) -> None:
+    assert len(unit(Unit(name=WG.name, seen=replace(WG, active=active), active=False))) == stopped
 
 
 def test_a_command_shows_as_it_would_be_typed() -> None:

@@ -167,6 +167,22 @@ def test_half_a_snapshot_is_not_restored(tmp_path: Path, missing: str) -> None:
     assert not (tmp_path / "asked").exists(), "nothing was stopped"
 
 
+def test_a_restore_that_finds_no_room_leaves_the_control_plane_as_it_was(tmp_path: Path) -> None:
+    environment = fake_systemctl(tmp_path)
+    (tmp_path / "bin" / "cp").write_text("#!/bin/sh\necho 'No space left on device' >&2; exit 1\n")
+    (tmp_path / "bin" / "cp").chmod(0o755)
+    kept, server = tmp_path / "kept", tmp_path / "data" / "server"
+    for folder in (kept, server):
+        (folder / "db").mkdir(parents=True)
+        (folder / "token").write_text(folder.name)
+    where = map(str, (kept, tmp_path / "data", "k3s", tmp_path / "password", tmp_path / "aside", tmp_path / "note"))
+    restore = ["sh", "-c", upkeep._RESTORE, "restore", *where, "one now"]
+    assert subprocess.run(restore, check=False, env=environment, capture_output=True).returncode != 0
+    assert (server / "db").is_dir()
+    assert (server / "token").read_text() == "server"
+    assert not (tmp_path / "asked").exists(), "nothing was stopped"
+
+
 def put_back(note: str = "", **parts: Any) -> dict[str, Any]:
     """Nodes after the control plane was put back; ``note`` is what the workers have noted."""
     hosts = {host: replace(planned(LAB, host), restored=note, **parts) for host in NODE_NAMES}
