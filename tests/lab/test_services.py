@@ -196,5 +196,5 @@ def test_ollama_is_held_to_its_corner(meshed: Lab, runbooks: Runbooks, with_olla
 def test_ollama_on_a_worker_is_a_finding(meshed: Lab, runbooks: Runbooks, with_ollama: Path) -> None:
     ollama_standin.install(meshed["dock-mirror"])
     health = runbooks.run("health", "--json")
-    assert health.faults == ["dock-mirror: Ollama is on a host that carries K3s or a replica"], str(health)
+    assert health.faults == ["dock-mirror: Ollama is beside K3s, a replica or the arbitrator"], str(health)
     assert runbooks.run("phase1_baseline", "--yes").exit_code == 1
