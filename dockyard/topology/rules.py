@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
@@ -25,6 +26,8 @@ _ETHERNET_MTU = 1500
 # wg-quick(8) always takes 80.
 _OVERHEAD = {4: 60, 6: 80}
 _CGNAT = IPv4Network("100.64.0.0/10")
+_FOUND_FIRST = re.compile(r"/dev/(sd|hd|nvme|mmcblk)")
+"""Names that the kernel gives in the order in which it finds disks."""
 
 
 def broken_rules(draft: Draft) -> Iterator[Problem]:
@@ -205,6 +208,16 @@ def replication(draft: Draft) -> Iterator[Problem]:
             yield Problem(draft.place(host.name, "drbd"), "is only used with the roles drbd-primary and drbd-secondary")
         if host.drbd and host.drbd.disk == host.drbd.metadata:
             yield Problem(draft.place(host.name, "drbd", "metadata"), "is the disk itself: leave it out (internal)")
+        yield from _unstable(draft, host)
+
+
+def _unstable(draft: Draft, host: Host) -> Iterator[Problem]:
+    """With metadata elsewhere DRBD knows the disk by its name alone: no name may mean another disk after a boot."""
+    if host.drbd and host.drbd.metadata and host.drbd.metadata != host.drbd.disk:
+        for key, device in (("disk", host.drbd.disk), ("metadata", host.drbd.metadata)):
+            if _FOUND_FIRST.match(device):
+                why = f"{device} may be another disk after a boot, and with external metadata DRBD would not notice"
+                yield Problem(draft.place(host.name, "drbd", key), f"{why}: take its name in /dev/disk/by-id")
 
 
 def backups(draft: Draft) -> Iterator[Problem]:
