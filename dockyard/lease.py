@@ -1,9 +1,10 @@
 """One run at a time changes the cluster: a lease on the arbitrator, with owner and expiry.
 
 The lease is a small file on the arbitrator, changed only under a lock of its own (a batch that changes the host holds
-another one, for longer than a renewal can wait) and judged by that host's clock, so two laptops with wrong clocks still
-agree. It is renewed while the run lives. A run that was killed leaves a lease that ends
-by itself after `TTL_S`; the same machine may take it over at once, because it can see that the old process is gone.
+another one, for longer than a renewal can wait) and judged by that host's uptime, so two laptops with wrong clocks
+still agree, and a clock that is set ends nothing. It is renewed while the run lives. A run that was killed leaves a
+lease that ends by itself after `TTL_S` (counted anew when the arbitrator boots); the same machine may take it over at
+once, because it can see that the old process is gone.
 """
 
 from __future__ import annotations
@@ -34,22 +35,25 @@ _HELD = 75
 _HEAD = """\
 set -eu; path={path}
 exec 8>>/run/dockyard.lease.lock; flock -w 10 8 || {{ echo "somebody else is asking for the lease" >&2; exit 1; }}
-now=$(date +%s)
+said() {{ sed -n "s/^$1=//p" "$path"; }}
+read -r now rest </proc/uptime; now=${{now%.*}}
+boot=$(cat /proc/sys/kernel/random/boot_id)
 holder=; expires=0
 if [ -e "$path" ]; then
-  holder=$(sed -n 's/^run=//p' "$path"); expires=$(sed -n 's/^expires=//p' "$path")
+  holder=$(said run); since=$(said since); expires=$(said expires)
+  case $expires in ''|*[!0-9]*) expires=0 since=0 ;; esac
+  [ "$(said boot)" = "$boot" ] || {{ since=0; expires={ttl}; }}
 fi
-case $expires in ''|*[!0-9]*) expires=0 ;; esac
 """
 _WRITE = """\
-printf '%s\\n' run={run} owner={owner} process={process} purpose={purpose} since="$since" expires=$((now + {ttl})) \\
-  >"$path.new"
+printf '%s\\n' run={run} owner={owner} process={process} purpose={purpose} boot="$boot" since="$since" \\
+  expires=$((now + {ttl})) >"$path.new"
 sync -- "$path.new"; mv -f -- "$path.new" "$path\""""
 _TAKE = (
     _HEAD
     + """\
 if [ -n "$holder" ] && [ "$holder" != {replaces} ] && [ "$expires" -gt "$now" ]; then
-  echo "now=$now"; cat -- "$path"; exit 75
+  cat -- "$path"; printf '%s\\n' now="$now" since="$since" expires="$expires"; exit 75
 fi
 install -d -m 0755 -- "$(dirname -- "$path")"; since=$now
 """
@@ -59,7 +63,6 @@ _RENEW = (
     _HEAD
     + """\
 [ "$holder" = {run} ] || {{ echo "somebody else took it"; exit 75; }}
-since=$(sed -n 's/^since=//p' "$path")
 """
     + _WRITE
 )
@@ -148,7 +151,7 @@ class Lease:
         self._stop.set()
         self._keeper.join(timeout=RENEW_EVERY_S)
         with contextlib.suppress(DockyardError):  # what cannot be given back ends by itself
-            self._ask(_RELEASE.format(path=PATH, run=self._run))
+            self._ask(self._filled(_RELEASE))
 
     def hold(self) -> None:
         """Make sure, before a change, that the lease is still ours.

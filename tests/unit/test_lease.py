@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -96,6 +97,26 @@ def test_a_dead_holder_is_replaced_only_while_it_is_the_holder(tmp_path: Path) -
     assert arbitrator(tmp_path, "take", "dead") == ""
     assert arbitrator(tmp_path, "take", "one", replaces="dead") == ""
     assert Holder.of(arbitrator(tmp_path, "take", "two", replaces="dead")).run == "one"
+
+
+def test_a_lease_of_an_earlier_boot_counts_as_fresh_when_the_arbitrator_is_up(tmp_path: Path) -> None:
+    """Its run may live: it renews within the time that every lease has, and what is not renewed ends then."""
+    assert arbitrator(tmp_path, "take", "one") == ""
+    lease = tmp_path / "lib" / "lease"
+    lease.write_text(re.sub("boot=.*", "boot=an-earlier-one", lease.read_text()))
+    up_s = int(float(Path("/proc/uptime").read_text().split()[0]))
+    held = Holder.of(arbitrator(tmp_path, "take", "two", ttl=up_s + 100))
+    assert (held.run, held.owner) == ("one", "ada@laptop")
+    assert up_s <= held.age_s <= up_s + 60
+    assert 0 < held.expires_in_s <= 100
+    assert arbitrator(tmp_path, "renew", "one") == ""
+    assert f"boot={Path('/proc/sys/kernel/random/boot_id').read_text().strip()}" in lease.read_text()
+    lease.write_text(re.sub("boot=.*", "boot=an-earlier-one", lease.read_text()))
+    assert arbitrator(tmp_path, "take", "two", ttl=0) == ""
+
+
+def test_a_lease_is_not_judged_by_a_clock_that_can_be_set() -> None:
+    assert "date" not in "".join(SCRIPTS.values())
 
 
 def test_a_torn_lease_blocks_nobody(tmp_path: Path) -> None:
