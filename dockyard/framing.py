@@ -91,10 +91,15 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Commands with the random word that frames their answers."""
+    """Commands with the random word that frames their answers.
+
+    ``exclusive`` holds the lock of the host alone; ``settled`` holds it together with others that only look, so that
+    nothing is seen in the middle of a change.
+    """
 
     commands: tuple[Command, ...]
     exclusive: bool = False
+    settled: bool = False
     nonce: str = field(default_factory=lambda: os.urandom(12).hex())
 
     def __post_init__(self) -> None:
@@ -114,7 +119,13 @@ class Batch:
     def limit_s(self) -> float:
         """The longest that this batch can take on the host, in seconds."""
         commands = sum(command.timeout_s + KILL_AFTER_S for command in self.commands)
-        return commands + (LOCK_WAIT_S if self.exclusive else 0)
+        return commands + (LOCK_WAIT_S if self._lock else 0)
+
+    @property
+    def _lock(self) -> str:
+        if not (self.exclusive or self.settled):
+            return ""
+        return _LOCK.format(path=LOCK, how="-x" if self.exclusive else "-s", wait_s=LOCK_WAIT_S)
 
     @property
     def reads_stdin(self) -> bool:
@@ -123,7 +134,7 @@ class Batch:
     def script(self) -> bytes:
         """The POSIX sh script: `_HEAD`, one block a command, `_TAIL`."""
         steps = [step for number, command in enumerate(self.commands) for step in self._step(number, command)]
-        head = _HEAD.format(nonce=self.nonce, lock=_LOCK if self.exclusive else "")
+        head = _HEAD.format(nonce=self.nonce, lock=self._lock)
         tail = _TAIL_RELAYED if self.exclusive else _TAIL
         return "".join([head, *steps, tail]).encode("utf-8", "surrogateescape")
 
@@ -200,8 +211,8 @@ finish() {{ mark end; }}
 mark begin
 {lock}"""
 
-_LOCK = f"""exec 9>>{LOCK}
-flock -w {LOCK_WAIT_S} 9 || {{ mark locked; finish; return; }}
+_LOCK = """exec 9>>{path}
+flock {how} -w {wait_s} 9 || {{ mark locked; finish; return; }}
 """
 
 _TAIL = """finish

@@ -116,8 +116,8 @@ def read_all(domains: Domains, topology: Topology, host: Host, outputs: Outputs)
     return states
 
 
-def observe(task: Task, domains: Domains) -> Result:
-    """Ask one host about several domains, in one exec.
+def observe(task: Task, domains: Domains, *, settled: bool = False) -> Result:
+    """Ask one host about several domains, in one exec; ``settled`` waits for a change that is still going on there.
 
     Returns:
         Result with ``result`` set to a dict of states by domain name. A host that cannot be asked gets its error
@@ -128,15 +128,18 @@ def observe(task: Task, domains: Domains) -> Result:
     if not (probes := probes_of(domains, topology, host)):
         return Result(host=task.host, result={})
     try:
-        outputs = run(task, probes)
+        outputs = run(task, probes, settled=settled)
     except DockyardError as error:
         return Result(host=task.host, result={one.name: error for one in concerning(domains, topology, host)})
     return Result(host=task.host, result=read_all(domains, topology, host, outputs))
 
 
-def sweep(nornir: Nornir, domains: Domains) -> Observed:
-    """Observe all hosts of ``nornir`` in parallel. An unexpected exception in a reader is raised, not swallowed."""
-    answers = nornir.run(task=observe, domains=domains, on_failed=True)
+def sweep(nornir: Nornir, domains: Domains, *, settled: bool = False) -> Observed:
+    """Observe all hosts of ``nornir`` in parallel. An unexpected exception in a reader is raised, not swallowed.
+
+    ``settled`` is for who holds the lease: what still changes a host then is left of a run that is no more.
+    """
+    answers = nornir.run(task=observe, domains=domains, settled=settled, on_failed=True)
     for answer in answers.values():
         if answer.exception is not None:
             raise answer.exception

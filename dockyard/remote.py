@@ -132,7 +132,7 @@ class Outputs(Mapping[str, Completed]):
         return CommandFailed(*arguments)
 
 
-def run(task: Task, commands: Sequence[Command], *, exclusive: bool = False) -> Outputs:
+def run(task: Task, commands: Sequence[Command], *, exclusive: bool = False, settled: bool = False) -> Outputs:
     """Run ``commands`` as root on the task's host, in one exec, in order.
 
     Args:
@@ -140,6 +140,7 @@ def run(task: Task, commands: Sequence[Command], *, exclusive: bool = False) -> 
         commands: what to run; their names are the keys of the answer.
         exclusive: hold the host's lock (`LOCK`) for the whole batch, and let it run to its end even when this
             process dies; a second one waits up to 30 s.
+        settled: wait as long for an exclusive batch that still runs, of a run that died perhaps, and let none begin.
 
     Raises:
         Unreachable, HostKeyError, AuthenticationFailed: no connection, or it was lost.
@@ -148,7 +149,7 @@ def run(task: Task, commands: Sequence[Command], *, exclusive: bool = False) -> 
         RemoteError: another batch holds the lock.
     """
     host = _target(task)
-    batch = Batch(tuple(commands), exclusive=exclusive)
+    batch = Batch(tuple(commands), exclusive=exclusive, settled=settled)
     wrapped = _request(host, batch)
     connection = _connected(task.host, host, task.nornir.config)
     if exclusive and stopping.is_set():

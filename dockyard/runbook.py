@@ -166,7 +166,7 @@ class Engine:
         began_at = elapsed_s()
         with self.report.progress("observing", hosts) as processors:
             nornir = self.nornir.filter(filter_func=lambda host: host.name in hosts).with_processors(processors)
-            fresh = sweep(nornir, step.sees)
+            fresh = sweep(nornir, step.sees, settled=not self.options.dry_run)
         self._take_in(step, fresh, began_at)
         return fresh.errors()
 

@@ -192,8 +192,9 @@ def test_connections_are_gone_after_close(server: Sshd, lane: Transport) -> None
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="the lock belongs to root")
+@pytest.mark.parametrize("how", ["exclusive", "settled"])
 def test_an_exclusive_batch_runs_to_its_end_without_us_and_holds_the_lock(
-    server: Sshd, lane: Transport, opening: Opening
+    server: Sshd, lane: Transport, opening: Opening, how: str
 ) -> None:
     begun, ended = server.folder / "begun", server.folder / "ended"
     talk = "for n in 1 2 3 4 5 6 7 8 9 10; do echo line; echo line >&2; sleep 0.2; done"
@@ -208,7 +209,7 @@ def test_an_exclusive_batch_runs_to_its_end_without_us_and_holds_the_lock(
         )
     cutter.join()
     assert not ended.exists()
-    outputs = ask(Command("look", ("ls", str(ended))), exclusive=True)
+    outputs = ask(Command("look", ("ls", str(ended))), **{how: True})
     assert outputs["look"].exit_code == 0, "the second batch came before the end of the first"
 
 
@@ -231,9 +232,6 @@ def test_a_held_lock_is_a_clear_error(
     server: Sshd, lane: Transport, opening: Opening, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dockyard.framing.LOCK_WAIT_S", 1)
-    monkeypatch.setattr(
-        "dockyard.framing._LOCK", f"exec 9>>{LOCK}\nflock -w 1 9 || {{ mark locked; finish; return; }}\n"
-    )
     with subprocess.Popen(["flock", LOCK, "sh", "-c", "echo held; exec sleep 60"], stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()

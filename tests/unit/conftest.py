@@ -14,7 +14,7 @@ from nornir.core.inventory import Host as NornirHost
 from nornir.plugins.runners import ThreadedRunner
 
 from dockyard.exchange import Exchange, Stopped
-from dockyard.framing import LOCK, Request
+from dockyard.framing import Request
 from dockyard.topology import Cluster, Host, Mesh, Peer, Role, Ssh, Sudo, Topology
 
 SITES = {"dock-prod": "home", "dock-mirror": "dc", "dock-load": "dc"}
@@ -42,7 +42,6 @@ def topology_of_three() -> Topology:
 class LocalShell:
     """A nornir connection plugin that hands the exec string to ``sh``; ``dead`` makes it a host that is gone."""
 
-    lock: Path
     dead: bool = False
     requests: list[Request] = field(default_factory=list)
 
@@ -60,9 +59,8 @@ class LocalShell:
         self.requests.append(request)
         if self.dead:
             return Exchange(b"", b"", Stopped.LOST)
-        script = request.stdin.replace(LOCK.encode(), str(self.lock).encode())
         ran = subprocess.run(
-            ["sh", "-c", request.command], input=script, capture_output=True, check=False, timeout=limit_s
+            ["sh", "-c", request.command], input=request.stdin, capture_output=True, check=False, timeout=limit_s
         )
         return Exchange(ran.stdout, ran.stderr, Stopped.DONE)
 
@@ -78,10 +76,11 @@ class LocalCluster:
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> LocalCluster:
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalCluster:
+    monkeypatch.setattr("dockyard.framing.LOCK", str(tmp_path / "dockyard.lock"))
     topology = topology_of_three()
     defaults = Defaults(data={"topology": topology})
-    shells = {name: LocalShell(tmp_path / f"{name}.lock") for name in topology.hosts}
+    shells = {name: LocalShell() for name in topology.hosts}
     hosts = Hosts({name: NornirHost(name, defaults=defaults) for name in topology.hosts})
     for name, shell in shells.items():
         hosts[name].connections["netmiko"] = shell  # type: ignore[assignment]  # the part of a plugin that is used

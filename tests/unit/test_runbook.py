@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
@@ -206,6 +208,27 @@ def test_a_dead_host_holds_nobody_back_where_each_stands_alone(motd: Motd, run: 
     with pytest.raises(NotObserved, match="dock-mirror: was left out"):
         run(converge(motd, each=True), yes=True)
     assert set(contents(motd)) == {"dock-prod", "dock-load"}
+
+
+def test_a_run_does_not_look_into_a_change_that_still_goes_on(
+    motd: Motd, run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dockyard.framing.LOCK_WAIT_S", 0)
+    lock = ["flock", "-o", str(tmp_path / "dockyard.lock")]
+    with subprocess.Popen([*lock, "sh", "-c", "echo held; read _"], stdin=PIPE, stdout=PIPE) as change:
+        assert change.stdin
+        assert change.stdout
+        change.stdout.readline()
+        with pytest.raises(NotObserved, match="another batch is still running"):
+            run(converge(motd), yes=True)
+        run(converge(motd), dry_run=True)
+        change.stdin.close()
+    assert contents(motd) == {}
+    with subprocess.Popen(["flock", "-s", *lock[1:], "sh", "-c", "echo held; read _"], stdin=PIPE, stdout=PIPE) as look:
+        assert look.stdout
+        look.stdout.readline()
+        run(Gate("Look", lambda _topology, _observed: [], [motd.domain]))
+        look.communicate()
 
 
 def test_the_first_failure_stops_a_host_and_says_command_code_and_stderr(motd: Motd, run: Runner) -> None:
