@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 
 from dockyard.errors import Problem
 from dockyard.topology import names
 from dockyard.topology.draft import Draft, Rule
-from dockyard.topology.model import Endpoint, Host, Mesh, Transport
+from dockyard.topology.model import Cluster, Endpoint, Host, Mesh, Transport
 
 
 def outer_ways(host: Host, mesh: Mesh) -> Iterator[tuple[str, str]]:
@@ -21,15 +21,26 @@ def outer_ways(host: Host, mesh: Mesh) -> Iterator[tuple[str, str]]:
 
 
 def other_addresses(draft: Draft) -> Iterator[Problem]:
-    """What leads to a host from outside lies outside the mesh: a tunnel cannot be reached through itself."""
+    """What leads to a host from outside lies outside the mesh: a tunnel cannot be reached through itself.
+
+    On a node the pods' network is a route into flannel's tunnel, and what is sent to the services' is rewritten.
+    """
     if not draft.cluster:
         return
-    mesh = draft.cluster.wireguard
+    inner = list(_inner_networks(draft.cluster))
     for name, host in draft.hosts.items():
-        for key, text in outer_ways(host, mesh):
+        for key, text in outer_ways(host, draft.cluster.wireguard):
             address = names.address_of(text)
-            if isinstance(address, IPv4Address) and address in mesh.network:
-                yield Problem(f"hosts.{name}.{key}", f"{text} lies in the mesh network {mesh.network}")
+            for called, network in inner:
+                if isinstance(address, IPv4Address) and address in network:
+                    yield Problem(f"hosts.{name}.{key}", f"{text} lies in {called} {network}")
+
+
+def _inner_networks(cluster: Cluster) -> Iterator[tuple[str, IPv4Network]]:
+    yield "the mesh network", cluster.wireguard.network
+    if cluster.k3s:
+        yield "the network of the pods,", cluster.k3s.pods
+        yield "the network of the services,", cluster.k3s.services
 
 
 def other_names(draft: Draft) -> Iterator[Problem]:

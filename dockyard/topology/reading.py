@@ -95,6 +95,10 @@ def _host(reader: Reader, host: nornir.Host) -> Host | None:
     missing = {key: hint for key, hint in _HINTS.items() if key not in found}
     for key, hint in missing.items():
         reader.report(f"{path}.{key}", f"is missing{hint}")
+    sites = [group for group in host.groups if "site" in group.data]
+    if "site" not in host.data and len({str(group.data["site"]) for group in sites}) > 1:
+        named = ", ".join(f"{group.name} ({group.data['site']})" for group in sites)
+        reader.report(f"{path}.groups", f"stands at one site alone, and its groups name several: {named}")
     return reader.fields(Host, found | {"name": Found(path, host.name)}, path, reported=missing)
 
 

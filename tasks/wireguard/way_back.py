@@ -118,7 +118,7 @@ def _fires(state: WireguardState) -> str:
     if seconds:
         return f"{places.BACK_UNIT}.timer decides in {seconds} s which key holds"
     log = f"journalctl -u {places.BACK_UNIT}.service"
-    return f"{places.BACK_UNIT}.timer decides now which key holds, or waits for an endpoint to resolve ({log} there)"
+    return f"{places.BACK_UNIT}.timer decides now which key holds, or waits until wg-sync ends ({log} there)"
 
 
 def _wait(pending: Mapping[str, WireguardState]) -> str:
