@@ -13,6 +13,7 @@
     │   ├── CommandFailed             exit 1   argv, exit code, standard error
     │   │   ├── ToolMissing           exit 1   exit code 127: not installed
     │   │   └── CommandTimeout        exit 1   stopped on the host after its time limit
+    │   ├── Busy                      exit 1   another batch is still changing that host
     │   └── FramingError              exit 1   the answer ended early or was not ours
     ├── ParseError                    exit 1   a line that no template knows
     ├── RenderError                   exit 1   a template needs a value that nobody gave
@@ -130,6 +131,10 @@ class ToolMissing(CommandFailed):
 
 class CommandTimeout(CommandFailed):
     """The command was stopped on the host when its own time limit was over."""
+
+
+class Busy(RemoteError):
+    """Another batch holds the lock of the host, of a run that is no more perhaps: nothing was run."""
 
 
 class FramingError(RemoteError):

@@ -93,8 +93,8 @@ class Answer:
 class Batch:
     """Commands with the random word that frames their answers.
 
-    ``exclusive`` holds the lock of the host alone; ``settled`` holds it together with others that only look, so that
-    nothing is seen in the middle of a change.
+    ``exclusive`` holds the lock of the host to its end; ``settled`` waits until nobody holds it, and leaves it at once:
+    a look that outlives its run must not keep the next one from changing anything.
     """
 
     commands: tuple[Command, ...]
@@ -125,7 +125,8 @@ class Batch:
     def _lock(self) -> str:
         if not (self.exclusive or self.settled):
             return ""
-        return _LOCK.format(path=LOCK, how="-x" if self.exclusive else "-s", wait_s=LOCK_WAIT_S)
+        how, then = ("-x", "") if self.exclusive else ("-s", "exec 9>&-\n")
+        return _LOCK.format(path=LOCK, how=how, wait_s=LOCK_WAIT_S) + then
 
     @property
     def reads_stdin(self) -> bool:

@@ -41,8 +41,8 @@ boot=$(cat /proc/sys/kernel/random/boot_id)
 holder=; expires=0
 if [ -e "$path" ]; then
   holder=$(said run); since=$(said since); expires=$(said expires)
-  case $expires in ''|*[!0-9]*) expires=0 since=0 ;; esac
-  [ "$(said boot)" = "$boot" ] || {{ since=0; expires={ttl}; }}
+  case ${{since:-x}}${{expires:-x}} in *[!0-9]*) since=0 expires=0 ;; esac
+  [ "$(said boot)" = "$boot" ] && [ "$expires" -le $((now + {ttl})) ] || {{ since=0; expires={ttl}; }}
 fi
 """
 _WRITE = """\
@@ -53,7 +53,7 @@ _TAKE = (
     _HEAD
     + """\
 if [ -n "$holder" ] && [ "$holder" != {replaces} ] && [ "$expires" -gt "$now" ]; then
-  cat -- "$path"; printf '%s\\n' now="$now" since="$since" expires="$expires"; exit 75
+  cat -- "$path"; printf '%s\\n' '' now="$now" since="$since" expires="$expires"; exit 75
 fi
 install -d -m 0755 -- "$(dirname -- "$path")"; since=$now
 """

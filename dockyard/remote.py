@@ -30,6 +30,7 @@ from nornir.core.plugins.connections import ConnectionPlugin, ConnectionPluginRe
 from nornir.core.task import Task
 
 from dockyard.errors import (
+    Busy,
     CommandFailed,
     CommandTimeout,
     FramingError,
@@ -140,13 +141,13 @@ def run(task: Task, commands: Sequence[Command], *, exclusive: bool = False, set
         commands: what to run; their names are the keys of the answer.
         exclusive: hold the host's lock (`LOCK`) for the whole batch, and let it run to its end even when this
             process dies; a second one waits up to 30 s.
-        settled: wait as long for an exclusive batch that still runs, of a run that died perhaps, and let none begin.
+        settled: wait as long for an exclusive batch that still runs, of a run that died perhaps, before the first one.
 
     Raises:
         Unreachable, HostKeyError, AuthenticationFailed: no connection, or it was lost.
         SudoRefused: connected, but not root.
         FramingError: the shell on the host ended early; ``missing`` names the command that was running.
-        RemoteError: another batch holds the lock.
+        Busy: another batch holds the lock.
     """
     host = _target(task)
     batch = Batch(tuple(commands), exclusive=exclusive, settled=settled)
@@ -290,7 +291,7 @@ def _answers(host: Host, batch: Batch, exchange: Exchange) -> Sequence[Completed
         case Ending.COMPLETE:
             return answer.completed
         case Ending.LOCKED:
-            raise RemoteError(
+            raise Busy(
                 host.name,
                 "another batch is still running on this host",
                 advice=f"Run again when it has ended; `fuser -v {LOCK}` on {host.name} shows it.",

@@ -15,7 +15,7 @@ from nornir.core import Nornir
 from dockyard import change
 from dockyard.change import Change, Plan
 from dockyard.clock import elapsed_s
-from dockyard.errors import DockyardError, NotObserved, Refused, StepFailed, Unreachable, UsageError
+from dockyard.errors import Busy, DockyardError, NotObserved, Refused, StepFailed, Unreachable, UsageError
 from dockyard.findings import Finding, by_cause
 from dockyard.journal import Journal
 from dockyard.observe import Domains, Observed, concerning, probes_of, read_all, sweep
@@ -168,6 +168,8 @@ class Engine:
             nornir = self.nornir.filter(filter_func=lambda host: host.name in hosts).with_processors(processors)
             fresh = sweep(nornir, step.sees, settled=not self.options.dry_run)
         self._take_in(step, fresh, began_at)
+        if isinstance(step, Gate | Confirm):
+            _refuse_busy(fresh)
         return fresh.errors()
 
     def _have_just_seen(self, step: Step, hosts: Sequence[str]) -> bool:
@@ -246,6 +248,13 @@ class Engine:
 
 def _read_again(step: Converge) -> Domains:
     return step.proved_by or step.sees
+
+
+def _refuse_busy(fresh: Observed) -> None:
+    """A check may do without a host that is away. One that is alive, and is being changed, could be what it is for."""
+    for host, error in fresh.errors().items():
+        if isinstance(error, Busy):
+            raise NotObserved(host, str(error).removeprefix(f"{host}: "), advice=error.advice)
 
 
 def _with_alternatives(error: NotObserved, later: Sequence[Step]) -> NotObserved:

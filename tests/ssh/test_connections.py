@@ -214,6 +214,20 @@ def test_an_exclusive_batch_runs_to_its_end_without_us_and_holds_the_lock(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="the lock belongs to root")
+def test_a_look_that_outlives_us_is_in_nobodys_way(server: Sshd, lane: Transport, opening: Opening) -> None:
+    begun = server.folder / "looking"
+    ask = opening(host_at(server, lane))
+    cutter = threading.Thread(target=server.cut_sessions_when, args=(begun.exists,))
+    cutter.start()
+    with pytest.raises(Unreachable):
+        ask(Command("long", ("sh", "-c", f"touch {begun}; exec sleep 20")), settled=True)
+    cutter.join()
+    began_at = time.monotonic()
+    assert ask(TRUE, exclusive=True)[TRUE.name].exit_code == 0
+    assert time.monotonic() - began_at < 15, "it waited for the look to end"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the lock belongs to root")
 def test_a_daemon_started_by_an_exclusive_batch_does_not_keep_the_lock(
     server: Sshd, lane: Transport, opening: Opening
 ) -> None:

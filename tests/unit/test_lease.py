@@ -115,6 +115,26 @@ def test_a_lease_of_an_earlier_boot_counts_as_fresh_when_the_arbitrator_is_up(tm
     assert arbitrator(tmp_path, "take", "two", ttl=0) == ""
 
 
+def test_a_container_that_began_anew_counts_as_booted_though_its_boot_id_is_its_hosts(tmp_path: Path) -> None:
+    assert arbitrator(tmp_path, "take", "one", ttl=10**7) == ""
+    assert arbitrator(tmp_path, "take", "two", ttl=1) == ""
+
+
+@pytest.mark.parametrize("line", ["since=", "since=soon", "expires=", "expires=9 9"])
+def test_a_lease_that_somebody_damaged_is_free(tmp_path: Path, line: str) -> None:
+    assert arbitrator(tmp_path, "take", "one") == ""
+    lease = tmp_path / "lib" / "lease"
+    lease.write_text(re.sub(f"{line.partition('=')[0]}=.*", line, lease.read_text()))
+    assert arbitrator(tmp_path, "take", "two") == ""
+
+
+def test_a_lease_without_its_last_newline_is_read(tmp_path: Path) -> None:
+    assert arbitrator(tmp_path, "take", "one") == ""
+    lease = tmp_path / "lib" / "lease"
+    lease.write_text(lease.read_text().rstrip("\n"))
+    assert Holder.of(arbitrator(tmp_path, "take", "two")).run == "one"
+
+
 def test_a_lease_is_not_judged_by_a_clock_that_can_be_set() -> None:
     assert "date" not in "".join(SCRIPTS.values())
 

@@ -227,8 +227,27 @@ def test_a_run_does_not_look_into_a_change_that_still_goes_on(
     with subprocess.Popen(["flock", "-s", *lock[1:], "sh", "-c", "echo held; read _"], stdin=PIPE, stdout=PIPE) as look:
         assert look.stdout
         look.stdout.readline()
-        run(Gate("Look", lambda _topology, _observed: [], [motd.domain]))
+        for host in run.cluster.topology.hosts:
+            motd.write(host)
+        run(Gate("Look", motd.check, [motd.domain]))
         look.communicate()
+
+
+def test_a_gate_does_not_pass_over_a_host_that_is_being_changed(
+    motd: Motd, run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dockyard.framing.LOCK_WAIT_S", 0)
+    of_what_was_seen = Gate("Look", lambda _topology, _observed: [], [motd.domain])
+    run.cluster.shells["dock-load"].dead = True
+    run(of_what_was_seen)
+    with subprocess.Popen(
+        ["flock", "-o", str(tmp_path / "dockyard.lock"), "sh", "-c", "echo held; read _"], stdin=PIPE, stdout=PIPE
+    ) as change:
+        assert change.stdout
+        change.stdout.readline()
+        with pytest.raises(NotObserved, match="dock-prod: another batch is still running"):
+            run(of_what_was_seen)
+        change.communicate()
 
 
 def test_the_first_failure_stops_a_host_and_says_command_code_and_stderr(motd: Motd, run: Runner) -> None:
