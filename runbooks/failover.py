@@ -83,7 +83,12 @@ def planned(to: str) -> list[Step]:
             timeout_s=600,
             on=drbd.REPLICAS,
         ),
-        Gate("The side that let go lacks nothing, and stays so", handed_over, [drbd.live_beside(to)], on=drbd.REPLICAS),
+        Gate(
+            "The side that let go lacks nothing, and stays so",
+            partial(drbd.check_let_go, to=to),
+            [drbd.live_beside(to), drbd.parting_beside(to)],
+            on=drbd.REPLICAS,
+        ),
         CONVERGE(f"Name {to} as the writer", partial(drbd.plan_new_writer, to=to, since=since), sees=[drbd.WRITER]),
         CONVERGE("Tell the replicas who may write", drbd.plan_copies, sees=[drbd.WRITER], together=True),
         CONVERGE(f"Promote and mount on {to}", partial(drbd.plan_promote, to=to)),

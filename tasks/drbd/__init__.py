@@ -16,6 +16,7 @@ from tasks.drbd.disaster import (
     preflight,
 )
 from tasks.drbd.parted import CHANGES, PARTED
+from tasks.drbd.parting import parting_beside
 from tasks.drbd.places import STORAGE
 from tasks.drbd.replica import DRBD, LIVE, REPLICAS, ROLES, live_beside, other_of, replica_called, replication_of
 from tasks.drbd.returned import check_one_history, plan_reconnect, plan_retire, what_came_back
@@ -34,6 +35,7 @@ from tasks.drbd.switch import (
     USERS,
     check_all_sent,
     check_handed_over,
+    check_let_go,
     check_promoted,
     check_ready,
     check_token,
@@ -70,6 +72,7 @@ __all__ = [
     "check_drbd",
     "check_gone",
     "check_handed_over",
+    "check_let_go",
     "check_one_history",
     "check_promoted",
     "check_ready",
@@ -78,6 +81,7 @@ __all__ = [
     "in_use",
     "live_beside",
     "other_of",
+    "parting_beside",
     "plan_config",
     "plan_copies",
     "plan_file_system",

@@ -84,11 +84,14 @@ class Hands:
         return self._typed(host, f"cat {places.WRITER}", _record(named))
 
     def status(self, host: str, *, role: str, peer: str, again: bool = False) -> Typed:
-        """What DRBD says on a replica; ``peer`` is the role of the other one, or ``""`` when it is gone."""
+        """What DRBD says on a replica; ``peer`` is the role of the other one, or ``""`` when it is gone.
+
+        Through cat(1): at a terminal drbdsetup (9.22, ``isatty``) leaves ``peer-client`` out, and adds colours.
+        """
         texts = {version: self._status(version, host, role, peer) for version in self.versions}
         return Typed(
             host=host,
-            command=f"drbdadm status {replication_of(self.topology).resource}",
+            command=f"drbdadm status {replication_of(self.topology).resource} | cat",
             prints=texts,
             again=again,
         )
@@ -106,9 +109,9 @@ class Hands:
         return "\n".join(lines)
 
     def write_token(self, host: str) -> Typed:
-        """Write into the storage what must be found on the other side; ``host`` is the old writer."""
-        script = f"echo $(({GENERATION} + 1)) >{self.token}\nsync {self.token}\ncat {self.token}"
-        return self._typed(host, script, ANY)
+        """Write into the storage what must be found on the other side, and tell when; ``host`` is the old writer."""
+        script = f"echo $(({GENERATION} + 1)) >{self.token}\nsync {self.token}\ncat {self.token}\ndate +%FT%T%z"
+        return self._typed(host, script, f"{ANY}\n{ANY}")
 
     def mark(self, host: str) -> Typed:
         """Write the generation of the record into the storage: this is the history that goes on (see `disaster`)."""
@@ -169,6 +172,15 @@ fi
         """Type the line that `name_writer` printed, and read it back."""
         return self._typed(host, f"{self._line(writer)}\ncat {places.WRITER}", _record(writer))
 
+    def drain(self, host: str) -> Typed | None:
+        """End the pods on ``host`` with volumes in the storage: each has it mounted by itself. None without any."""
+        k3s = self.topology.cluster.k3s
+        if not k3s or k3s.volumes.path != self.mount:
+            return None
+        server = self.topology.with_role(Role.K3S_SERVER)[0].name
+        drain = f"k3s kubectl drain {host} --ignore-daemonsets --delete-emptydir-data"
+        return self._typed(server, f"{drain} >/dev/null 2>&1 && echo drained", "drained", again=True)
+
     def start_storage(self, host: str) -> Typed:
         """Let a replica promote itself and mount, once that is safe; it waits by itself until then."""
         return self._typed(host, f"systemctl start --no-block {places.STORAGE}", "")
@@ -196,11 +208,11 @@ done"""
         return self._typed(host, script, f"{silent} is silent\n{answers} answers")
 
     def last_contact(self, host: str) -> Typed:
-        """The kernel's line about the moment when the connection broke, as far as the journal goes back."""
+        """The kernel's line about the moment when the connection broke; ``none`` if the journal has none."""
         pattern = lost_contact(replication_of(self.topology).resource, other_of(self.topology, host))
         script = (
             "journalctl --no-pager --quiet --output=short-iso --lines=1 "
-            f"--grep='{pattern}' _TRANSPORT=kernel | tail -n 1"
+            f"--grep='{pattern}' _TRANSPORT=kernel | tail -n 1 | grep . || echo none"
         )
         return self._typed(host, script, ANY)
 

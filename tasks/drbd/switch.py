@@ -1,8 +1,8 @@
 """A planned change of the writer, with both sides up: nothing is lost, by proof.
 
-Order: `check_ready`, `plan_hold`, `plan_let_go`, `check_handed_over`, `plan_new_writer`, `plan_copies`, `plan_promote`,
-`check_promoted`, `check_token`, `plan_start`. Each is empty when it was done already, so a switch that was cut off
-anywhere is run again, by anybody who reaches the arbitrator.
+Order: `check_ready`, `plan_hold`, `plan_let_go`, `check_handed_over`, `check_let_go`, `plan_new_writer`, `plan_copies`,
+`plan_promote`, `check_promoted`, `check_token`, `plan_start`. Each is empty when it was done already, so a switch that
+was cut off anywhere is run again, by anybody who reaches the arbitrator.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from dockyard.topology import Host, Replication, Topology
 from dockyard.unseen import unseen
 from tasks.drbd import places
 from tasks.drbd.checks import check_connected, contradicted, finding, seen_replicas, service
+from tasks.drbd.parting import check_line_held
 from tasks.drbd.replica import LIVE, Live, carries_replica, other_of, replication_of
 from tasks.drbd.state import Disk
 from tasks.drbd.state import Replication as DrbdReplication
@@ -244,6 +245,11 @@ def check_handed_over(topology: Topology, observed: Observed, *, to: str) -> lis
         advice = "It comes behind the last write: look at the line between the two"
         found.append(finding(to, fault, state.sentence, advice))
     return [*found, *_not_let_go(observed, other_of(topology, to))]
+
+
+def check_let_go(topology: Topology, observed: Observed, *, to: str) -> list[Finding]:
+    """`check_handed_over` as the side that let go says it now, and the line held meanwhile (`parting`)."""
+    return [*check_handed_over(topology, observed, to=to), *check_line_held(topology, observed, to=to)]
 
 
 def _not_let_go(observed: Observed, leaving: str) -> Iterator[Finding]:

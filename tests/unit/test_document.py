@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from dockyard.picture import picture
-from dockyard.topology import Topology
+from dockyard.topology import K3s, Topology, VolumeRoot
 from tasks.backup import restore_by_hand
 from tasks.drbd import places
 from tasks.drbd.document import digest, documents, procedure
@@ -75,7 +75,7 @@ def test_how_to_restore_is_told_where_there_are_backups() -> None:
 @pytest.mark.parametrize("version", Version)
 def test_what_must_appear_is_what_drbd_prints(version: Version) -> None:
     page = procedure(topology(), [version], "en")
-    answers = [block for chapter in typed(page) for block in chapter if block.command == "drbdadm status data"]
+    answers = [block for chapter in typed(page) for block in chapter if block.command == "drbdadm status data | cat"]
     assert answers
     for block in answers:
         state = read_status(block.expected(version)).resource("data")
@@ -180,3 +180,40 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     run = document("--output", str(file / "folder"))
     assert run.returncode == 2
     assert str(file) in run.stdout
+
+
+DISASTER = "Disaster: dock-prod is gone, dock-mirror takes over"
+
+
+def test_who_finds_that_somebody_began_is_not_led_past_the_questions() -> None:
+    text = chapters(procedure(topology(), list(Version), "en"))[DISASTER]
+    begun = text.partition("somebody began")[2].partition("###")[0]
+    assert "Do not skip the next steps" in begun
+    assert "Show the line again" not in begun
+
+
+@pytest.mark.parametrize(("version", "reconnects"), [(Version.V84, True), (Version.V9, False)])
+def test_drbd_9_is_never_made_to_forget_what_is_missing(version: Version, reconnects: bool) -> None:
+    """With equal generations DRBD 9 clears its bitmap when it connects (drbd_state.c, 9.2.16)."""
+    for page in pages((version,), ()):
+        assert ("drbdadm disconnect data && drbdadm connect data" in page) is reconnects
+        assert ("invalidate --reset-bitmap=no data" in page) is not reconnects
+        (handover,) = (blocks(text) for title, text in chapters(page).items() if title in TITLES.values())
+        asked = [block for block in handover if block.command.startswith("journalctl")]
+        assert [block.host for block in asked] == ([] if reconnects else ["dock-prod"])
+
+
+def test_a_page_for_drbd_9_names_no_chapter_that_it_lacks() -> None:
+    assert "see the chapter about that" not in procedure(topology(), [Version.V9], "en")
+    assert "dafür ein eigenes Kapitel" not in procedure(topology(), [Version.V9], "de")
+
+
+def test_pods_that_have_the_storage_mounted_are_ended_first() -> None:
+    cluster = topology(units=UNITS)
+    assert cluster.cluster.k3s is None or cluster.cluster.k3s.volumes.path != "/srv/data"
+    there = replace(cluster.cluster, k3s=K3s(volumes=VolumeRoot(path="/srv/data", mounted=True)))
+    page = procedure(replace(cluster, cluster=there), list(Version), "en")
+    (handover,) = (blocks(text) for title, text in chapters(page).items() if title == TITLES["en"])
+    commands = "\n".join(block.command for block in handover)
+    assert 0 < commands.index("k3s kubectl drain dock-prod") < commands.index("drbd-storage down")
+    assert "kubectl" not in procedure(cluster, list(Version), "en")

@@ -192,6 +192,15 @@ def test_with_any_obstacle_it_waits_and_says_why(
     assert guard.changed == []
 
 
+def test_a_writer_that_is_primary_and_cannot_mount_has_no_obstacle(guard: Guard, nine: bool) -> None:
+    """Else a person at night is sent to bring the dead host back, where the file system wants to be checked."""
+    guard.finds("role", "Primary/Unknown" if not nine else "Primary")
+    guard.finds("cstate", "WFConnection")
+    guard.finds("broken")
+    assert guard("why").stdout == ""
+    assert guard("up").returncode == 32
+
+
 def test_a_primary_that_is_not_named_does_not_mount(guard: Guard) -> None:
     guard.finds("role", "Primary/Unknown")
     guard.finds("writer", "writer=dock-mirror\ngeneration=4\nsince=now")

@@ -21,6 +21,7 @@ from dockyard.steps import Confirm, Converge, Gate, Show, Wait
 from runbooks.failover import planned
 from tasks import drbd
 from tasks.drbd import places, switch
+from tasks.drbd.parting import PARTING, Parting
 from tasks.drbd.replica import ReplicaState
 from tasks.drbd.state import Disk, Link, Role
 from tasks.drbd.writer import Record
@@ -117,7 +118,8 @@ class Pair:
         record = {LOAD: self.record, **{name: one.record for name, one in self.machines.items()}}
         seen = observed({**states, LOAD: base[LOAD]}, record, using)
         kernels = Observed({name: {MACHINE.name: KERNEL, RELEASE.name: K3S} for name in PAIR})
-        return seen.merged(kernels).merged(Observed({LOAD: {EVIDENCE.name: dict(self.evidence)}}))
+        held = Observed({name: {PARTING.name: Parting(let_go_us=2, lost_us=1)} for name in PAIR})
+        return seen.merged(kernels).merged(held).merged(Observed({LOAD: {EVIDENCE.name: dict(self.evidence)}}))
 
     def _state(self, state: ReplicaState, machine: Machine) -> ReplicaState:
         def role(one: Machine) -> Role:
