@@ -174,12 +174,12 @@ fi
 
     def drain(self, host: str) -> Typed | None:
         """End the pods on ``host`` with volumes in the storage: each has it mounted by itself. None without any."""
-        k3s = self.topology.cluster.k3s
-        if not k3s or k3s.volumes.path != self.mount:
+        k3s, roles = self.topology.cluster.k3s, self.topology.host(host).roles
+        if not k3s or k3s.volumes.path != self.mount or not roles & {Role.K3S_SERVER, Role.K3S_WORKER}:
             return None
         server = self.topology.with_role(Role.K3S_SERVER)[0].name
-        drain = f"k3s kubectl drain {host} --ignore-daemonsets --delete-emptydir-data"
-        return self._typed(server, f"{drain} >/dev/null 2>&1 && echo drained", "drained", again=True)
+        drain = f"k3s kubectl drain {host} --ignore-daemonsets --delete-emptydir-data --timeout=300s"
+        return self._typed(server, f"{drain} >/dev/null && echo drained", f"{ANY}drained", again=True)
 
     def start_storage(self, host: str) -> Typed:
         """Let a replica promote itself and mount, once that is safe; it waits by itself until then."""

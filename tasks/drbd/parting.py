@@ -3,7 +3,7 @@
 It makes a new generation with the next write after a loss of contact, and forgets that it has to when it is demoted.
 When the two meet again with one generation, it clears what was marked as out of sync (drbd_state.c of 9.2.16, "cleared
 bm UUID and bitmap"; 8.4 keeps it). So a line that is back is no proof; one that was never away is. Unmounting writes,
-so what broke before that is known to DRBD.
+as long as there is quorum, so what broke before that is known to DRBD.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dockyard.remote import Command, Outputs
 from dockyard.topology import Host, Topology
 from tasks.drbd import places
 from tasks.drbd.checks import finding
-from tasks.drbd.replica import carries_replica, other_of, replication_of
+from tasks.drbd.replica import LIVE, carries_replica, other_of, replication_of
 from tasks.drbd.witness import lost_contact
 from tasks.drbd.writer import NOBODY, WRITER
 
@@ -27,18 +27,25 @@ PROBE = "parting"
 
 _SCRIPT = r"""
 case $(cat /sys/module/drbd/version 2>/dev/null) in 9*) ;; *) exit 0 ;; esac
-printf 'let_go||%s\n' "$(systemctl show --property=ActiveExitTimestampMonotonic --value -- {storage})"
-journalctl --boot --no-pager --quiet --output=short-monotonic --lines=1 --grep={lost} _TRANSPORT=kernel |
-  awk -F '[][]' 'END {{ if (NR) printf "lost||%.0f\n", $2 * 1000000 }}'
+told() {{
+  journalctl --boot --no-pager --quiet --output=export --lines=1 --grep="$2" _TRANSPORT=kernel |
+    sed -n "s/^__MONOTONIC_TIMESTAMP=/$1||/p"
+}}
+stopped=$(systemctl show --property=ActiveExitTimestampMonotonic --value -- {storage}) || exit
+printf 'stopped||%s\n' "$stopped"
+told demoted {demoted}
+told lost {lost}
 """
+"""Times at which journald got the line: of one clock with systemd's own. What short-monotonic shows is printk's, which
+drifts from it by seconds in a month."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parting:
     """When the host began to let go, and when DRBD last lost contact, in microseconds since its boot; 0: not since."""
 
-    let_go_us: int
-    lost_us: int
+    let_go_us: int = 0
+    lost_us: int = 0
 
     @property
     def broke(self) -> bool:
@@ -47,8 +54,10 @@ class Parting:
 
 
 def _probes(topology: Topology, host: Host) -> Sequence[Command]:
-    lost = lost_contact(replication_of(topology).resource, other_of(topology, host.name))
-    script = _SCRIPT.format(storage=places.STORAGE, lost=shlex.quote(lost))
+    name = replication_of(topology).resource
+    lost = lost_contact(name, other_of(topology, host.name))
+    demoted = rf"drbd {name}: .*role\( Primary -> Secondary \)"
+    script = _SCRIPT.format(storage=places.STORAGE, lost=shlex.quote(lost), demoted=shlex.quote(demoted))
     return [Command(PROBE, ("sh", "-c", script))]
 
 
@@ -57,9 +66,21 @@ def _read(_topology: Topology, _host: Host, outputs: Outputs) -> Parting:
 
 
 def read_parting(text: str) -> Parting:
-    """What the probe printed: nothing with DRBD 8.4. Raises ParseError for anything else."""
-    found = {row["kind"]: int(row["value"] or 0) for row in Printed(PROBE, text).rows("drbd_witness")}
-    return Parting(let_go_us=found.get("let_go", 0), lost_us=found.get("lost", 0))
+    """What the probe printed: nothing with DRBD 8.4.
+
+    Raises:
+        ParseError: anything else, or the storage was stopped and the kernel's log does not go back to the demotion.
+    """
+    printed = Printed(PROBE, text)
+    found = {row["kind"]: row["value"] for row in printed.rows("drbd_witness")}
+    if not found:
+        return Parting()
+    stopped, demoted = int(found.get("stopped") or -1), int(found.get("demoted") or 0)
+    if stopped < 0:
+        raise printed.error(0, f"does not say when {places.STORAGE} was stopped")
+    if stopped and not demoted:
+        raise printed.error(0, "does not go back to the moment in which DRBD was demoted")
+    return Parting(let_go_us=min(stopped, demoted), lost_us=int(found.get("lost") or 0))
 
 
 PARTING = Domain("parting", _probes, _read, carries_replica)
@@ -71,15 +92,31 @@ def parting_beside(to: str) -> Domain[Parting]:
 
 
 def check_line_held(topology: Topology, observed: Observed, *, to: str) -> Iterator[Finding]:
-    """The line to ``to`` did not break while the other side let go; of no matter once ``to`` has been named."""
-    leaving, name = other_of(topology, to), replication_of(topology).resource
-    record = observed.seen(WRITER).get(topology.cluster.arbitrator, NOBODY)
-    if record.writer != to and observed.of(PARTING, leaving).broke:
+    """The line to ``to`` did not break while the other side let go.
+
+    Of no matter once the other side has been told that ``to`` was named: it was proven then, and cannot have taken the
+    storage back. Nor where it has no disk: then `drbd-storage down` has read a block back behind the last write.
+    """
+    leaving, named = other_of(topology, to), observed.seen(WRITER)
+    record = named.get(topology.cluster.arbitrator, NOBODY)
+    if (record.writer == to and named.get(leaving) == record) or observed.of(LIVE, leaving).diskless:
+        return
+    if observed.of(PARTING, leaving).broke:
+        back = f"python runbooks/failover.py --to {leaving}"
+        if record.writer == to:
+            back = f"`systemctl start {places.STORAGE}` on it, which was not told yet"
         yield finding(
             leaving,
             "the line broke while it let go: DRBD 9 may not know what has not arrived",
             f"the kernel's log has a lost contact after {places.STORAGE} was stopped",
-            f"{leaving} has all of it, and takes it back: python runbooks/failover.py --to {leaving}. Then, before "
-            f"anything else, `systemctl start --no-block {places.VERIFY_SERVICE}` on it: that finds what {to} lacks; "
-            f"`drbdadm invalidate --reset-bitmap=no {name}` on {to} copies it. When health finds nothing, this again",
+            f"{leaving} has all of it, and takes it back: {back}. {compare_first(topology, to)}",
         )
+
+
+def compare_first(topology: Topology, to: str) -> str:
+    """What DRBD 9 needs before anything is handed over to ``to`` again."""
+    return (
+        f"Then, before anything else, on the writer: `systemctl start --no-block {places.VERIFY_SERVICE}`, which finds "
+        f"what {to} lacks; `drbdadm invalidate --reset-bitmap=no {replication_of(topology).resource}` on {to} copies "
+        f"it. When health finds nothing, this again"
+    )

@@ -19,7 +19,7 @@ from dockyard.topology import Host, Replication, Topology
 from dockyard.unseen import unseen
 from tasks.drbd import places
 from tasks.drbd.checks import check_connected, contradicted, finding, seen_replicas, service
-from tasks.drbd.parting import check_line_held
+from tasks.drbd.parting import check_line_held, compare_first
 from tasks.drbd.replica import LIVE, Live, carries_replica, other_of, replication_of
 from tasks.drbd.state import Disk
 from tasks.drbd.state import Replication as DrbdReplication
@@ -140,6 +140,7 @@ def _nobody_has_it(topology: Topology, observed: Observed, to: str) -> Iterator[
         fault = "it let go of the storage, and the line broke: nobody has it"
         back = f"drbdadm primary {name} && systemctl start {places.STORAGE}"
         advice = f"It waits for the line. To let {record.writer} go on alone, as nobody else was named: {back} on it"
+        advice += f". {compare_first(topology, to)}" if state.facts.is_9 else ""
         yield finding(record.writer, fault, state.sentence, advice)
 
 

@@ -203,6 +203,13 @@ def test_drbd_9_is_never_made_to_forget_what_is_missing(version: Version, reconn
         assert [block.host for block in asked] == ([] if reconnects else ["dock-prod"])
 
 
+def test_a_new_writer_that_waits_is_stopped_before_the_old_one_lets_go_again() -> None:
+    for page in pages((Version.V84,), ()):
+        (text,) = (text for title, text in chapters(page).items() if title in TITLES.values())
+        took_back = text.partition("role:Primary")[2]
+        assert 0 < took_back.index("`systemctl stop dockyard-storage.service`") < took_back.index("###")
+
+
 def test_a_page_for_drbd_9_names_no_chapter_that_it_lacks() -> None:
     assert "see the chapter about that" not in procedure(topology(), [Version.V9], "en")
     assert "dafür ein eigenes Kapitel" not in procedure(topology(), [Version.V9], "de")
