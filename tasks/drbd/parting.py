@@ -33,6 +33,8 @@ told() {{
 }}
 stopped=$(systemctl show --property=ActiveExitTimestampMonotonic --value -- {storage}) || exit
 printf 'stopped||%s\n' "$stopped"
+journalctl --boot --no-pager --quiet --output=export _TRANSPORT=kernel |
+  sed -n '/^__MONOTONIC_TIMESTAMP=/ {{ s//first||/p; q }}'
 told demoted {demoted}
 told lost {lost}
 """
@@ -69,18 +71,17 @@ def read_parting(text: str) -> Parting:
     """What the probe printed: nothing with DRBD 8.4.
 
     Raises:
-        ParseError: anything else, or the storage was stopped and the kernel's log does not go back to the demotion.
+        ParseError: anything else, or the kernel's log does not go back to the moment in which the storage was stopped.
     """
     printed = Printed(PROBE, text)
-    found = {row["kind"]: row["value"] for row in printed.rows("drbd_witness")}
-    if not found:
+    found = {row["kind"]: int(row["value"]) for row in printed.rows("drbd_witness") if row["value"]}
+    if not text:
         return Parting()
-    stopped, demoted = int(found.get("stopped") or -1), int(found.get("demoted") or 0)
-    if stopped < 0:
+    if "stopped" not in found:
         raise printed.error(0, f"does not say when {places.STORAGE} was stopped")
-    if stopped and not demoted:
-        raise printed.error(0, "does not go back to the moment in which DRBD was demoted")
-    return Parting(let_go_us=min(stopped, demoted), lost_us=int(found.get("lost") or 0))
+    if found["stopped"] and not found.get("first", 0) < found["stopped"]:
+        raise printed.error(0, f"does not go back to the moment in which {places.STORAGE} was stopped")
+    return Parting(let_go_us=min(found["stopped"], found.get("demoted", 0)), lost_us=found.get("lost", 0))
 
 
 PARTING = Domain("parting", _probes, _read, carries_replica)
