@@ -115,5 +115,7 @@ def test_data_that_was_there_before_is_kept_and_copied(meshed: Lab, runbooks: Ru
     runbooks.succeed("failover", "--to", "dock-mirror", "--yes", *where)
     assert mirror.succeed(f"cd /srv/data && {listing}", sudo=True) == before
     for host in PAIR:
-        assert meshed[host].succeed(f"wipefs --noheadings --output TYPE {DISK}", sudo=True).strip() == "ext4"
+        fresh = f"blockdev --flushbufs {DISK}"  # DRBD writes past the disk's page cache, which may hold what was there
+        shown = meshed[host].succeed(f"{fresh} && wipefs --noheadings --output TYPE {DISK}", sudo=True)
+        assert shown.strip() == "ext4"
     assert runbooks.succeed("health", "--json", *where).faults == []
