@@ -86,7 +86,7 @@ def planned(to: str) -> list[Step]:
         Gate(
             "The side that let go lacks nothing, and stays so",
             partial(drbd.check_let_go, to=to),
-            [drbd.live_beside(to), drbd.parting_beside(to)],
+            [drbd.beside(drbd.LIVE, to), drbd.beside(drbd.PARTING, to)],
             on=drbd.REPLICAS,
         ),
         CONVERGE(f"Name {to} as the writer", partial(drbd.plan_new_writer, to=to, since=since), sees=[drbd.WRITER]),

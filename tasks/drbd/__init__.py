@@ -16,9 +16,9 @@ from tasks.drbd.disaster import (
     preflight,
 )
 from tasks.drbd.parted import CHANGES, PARTED
-from tasks.drbd.parting import parting_beside
+from tasks.drbd.parting import PARTING
 from tasks.drbd.places import STORAGE
-from tasks.drbd.replica import DRBD, LIVE, REPLICAS, ROLES, live_beside, other_of, replica_called, replication_of
+from tasks.drbd.replica import DRBD, LIVE, REPLICAS, ROLES, beside, other_of, replica_called, replication_of
 from tasks.drbd.returned import check_one_history, plan_reconnect, plan_retire, what_came_back
 from tasks.drbd.storage import (
     plan_file_system,
@@ -57,6 +57,7 @@ __all__ = [
     "DRBD",
     "LIVE",
     "PARTED",
+    "PARTING",
     "REPLICAS",
     "ROLES",
     "SECRET",
@@ -67,6 +68,7 @@ __all__ = [
     "VERIFY",
     "WITNESS",
     "WRITER",
+    "beside",
     "check_all_sent",
     "check_connected",
     "check_drbd",
@@ -79,9 +81,7 @@ __all__ = [
     "check_token",
     "check_verify",
     "in_use",
-    "live_beside",
     "other_of",
-    "parting_beside",
     "plan_config",
     "plan_copies",
     "plan_file_system",

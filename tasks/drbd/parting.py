@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from dockyard.findings import Finding
 from dockyard.observe import Domain, Observed
@@ -85,11 +85,6 @@ def read_parting(text: str) -> Parting:
 
 
 PARTING = Domain("parting", _probes, _read, carries_replica)
-
-
-def parting_beside(to: str) -> Domain[Parting]:
-    """`PARTING` of the other replica than ``to`` alone."""
-    return replace(PARTING, concerns=lambda topology, host: carries_replica(topology, host) and host.name != to)
 
 
 def check_line_held(topology: Topology, observed: Observed, *, to: str) -> Iterator[Finding]:

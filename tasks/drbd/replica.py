@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from dockyard.change import UnitState, unit_probe
 from dockyard.errors import ParseError, UsageError
 from dockyard.files import FileState, read_file
-from dockyard.observe import Domain
+from dockyard.observe import Domain, S
 from dockyard.parsing import Printed
 from dockyard.remote import Command, Completed, Outputs
 from dockyard.topology import Host, Replication, Role, Topology
@@ -308,6 +308,6 @@ LIVE = Domain("drbd", live_probes, read_live, _concerns)
 what looks at `LIVE` takes either; what looks at `DRBD` needs a run that asked for it."""
 
 
-def live_beside(to: str) -> Domain[Live]:
-    """`LIVE` of the other replica than ``to`` alone."""
-    return replace(LIVE, concerns=lambda topology, host: carries_replica(topology, host) and host.name != to)
+def beside(domain: Domain[S], to: str) -> Domain[S]:
+    """``domain`` of the other replica than ``to`` alone."""
+    return replace(domain, concerns=lambda topology, host: carries_replica(topology, host) and host.name != to)

@@ -357,13 +357,13 @@ def test_a_named_writer_does_not_wait_behind_one_that_took_the_storage_back() ->
     assert drbd.plan_hold(topology(), observed(gone, told), to=MIRROR) == {}
 
 
-@pytest.mark.parametrize("domain", [drbd.live_beside(MIRROR), drbd.parting_beside(MIRROR)])
+@pytest.mark.parametrize("domain", [drbd.beside(drbd.LIVE, MIRROR), drbd.beside(drbd.PARTING, MIRROR)])
 def test_only_the_side_that_let_go_is_asked_again(domain: Domain[Any]) -> None:
     assert [host.name for host in topology().hosts.values() if domain.concerns(topology(), host)] == [PROD]
 
 
 def test_what_the_side_that_let_go_says_now_replaces_what_it_said() -> None:
-    live = drbd.live_beside(MIRROR)
+    live = drbd.beside(drbd.LIVE, MIRROR)
     assert live.name == drbd.LIVE.name, "what is seen of it replaces what was seen before"
 
 
