@@ -73,10 +73,10 @@ def read_parting(text: str) -> Parting:
     Raises:
         ParseError: anything else, or the kernel's log does not go back to the moment in which the storage was stopped.
     """
-    printed = Printed(PROBE, text)
-    found = {row["kind"]: int(row["value"]) for row in printed.rows("drbd_witness") if row["value"]}
     if not text:
         return Parting()
+    printed = Printed(PROBE, text)
+    found = {row["kind"]: int(row["value"]) for row in printed.rows("drbd_witness") if row["value"]}
     if "stopped" not in found:
         raise printed.error(0, f"does not say when {places.STORAGE} was stopped")
     if found["stopped"] and not found.get("first", 0) < found["stopped"]:
