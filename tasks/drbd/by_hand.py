@@ -180,7 +180,7 @@ fi
         if not k3s or k3s.volumes.path != self.mount or not roles & {Role.K3S_SERVER, Role.K3S_WORKER}:
             return None
         script = f"{shlex.join(drain(host))} >/dev/null && echo drained"
-        return self._typed(server_of(self.topology).name, script, f"{ANY}drained", again=True)
+        return self._typed(server_of(self.topology).name, script, "drained", again=True)
 
     def start_storage(self, host: str) -> Typed:
         """Let a replica promote itself and mount, once that is safe; it waits by itself until then."""
