@@ -18,8 +18,6 @@ from tasks.drbd.failures import Version
 from tasks.drbd.places import TOKEN
 from tasks.drbd.replica import other_of, replication_of
 from tasks.drbd.witness import PING_S, lost_contact
-from tasks.k3s.api import drain
-from tasks.k3s.config import server_of
 
 ANY = "…"
 """Stands for what nobody can know before, within one line."""
@@ -179,8 +177,9 @@ fi
         k3s, roles = self.topology.cluster.k3s, self.topology.host(host).roles
         if not k3s or k3s.volumes.path != self.mount or not roles & {Role.K3S_SERVER, Role.K3S_WORKER}:
             return None
-        script = f"{shlex.join(drain(host))} >/dev/null && echo drained"
-        return self._typed(server_of(self.topology).name, script, "drained", again=True)
+        server = self.topology.with_role(Role.K3S_SERVER)[0].name
+        drain = f"k3s kubectl drain {host} --ignore-daemonsets --delete-emptydir-data --timeout=300s"
+        return self._typed(server, f"{drain} >/dev/null && echo drained", "drained", again=True)
 
     def start_storage(self, host: str) -> Typed:
         """Let a replica promote itself and mount, once that is safe; it waits by itself until then."""

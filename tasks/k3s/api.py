@@ -21,13 +21,6 @@ from tasks.k3s import places
 from tasks.k3s.nodes import Nodes, read_json
 
 KUBECTL = ("k3s", "kubectl")
-
-
-def drain(node: str) -> tuple[str, ...]:
-    """The command that ends the pods of a node in good order, within five minutes (kubectl-drain(1))."""
-    return (*KUBECTL, "drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=300s")
-
-
 _KINDS = "namespaces,storageclasses,persistentvolumes,persistentvolumeclaims,configmaps,services,deployments,pods"
 _SELECTOR = ",".join(f"{key}={value}" for key, value in places.MANAGED.items())
 _FAILURES = frozenset({0, 1, 127})

@@ -14,7 +14,7 @@ from dockyard.service import RELOAD
 from dockyard.topology import Topology
 from dockyard.unseen import unseen
 from tasks.k3s import places
-from tasks.k3s.api import KUBECTL, NODES, OBJECTS, drain
+from tasks.k3s.api import KUBECTL, NODES, OBJECTS
 from tasks.k3s.binary import digest, fetch, switch
 from tasks.k3s.config import restart, server_of, settings
 from tasks.k3s.facts import K3S, NodeHost, is_node
@@ -143,8 +143,9 @@ def plan_drain(topology: Topology, observed: Observed, *, host: str, leaving: bo
     inside = [pod for pod in pods(observed.of(OBJECTS, server)) if pod.node == host]
     if node.unschedulable and not inside:
         return {}
+    options = ("--ignore-daemonsets", "--delete-emptydir-data", "--timeout=300s")
     title = f"drain {host}" + (f": {', '.join(pod.name for pod in inside)}" if inside else "")
-    return {server: [Run(title=title, argv=drain(host), timeout_s=330)]}
+    return {server: [Run(title=title, argv=(*KUBECTL, "drain", host, *options), timeout_s=330)]}
 
 
 def plan_uncordon(topology: Topology, observed: Observed, *, host: str) -> Plan:
