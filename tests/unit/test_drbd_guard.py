@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,11 +21,11 @@ case $1 in
   primary) [ ! -e "$S/refuses" ] || exit 11; sed -i 's/^Secondary/Primary/' "$S/role" ;;
   secondary) [ ! -e "$S/held" ] || exit 11; sed -i 's/^Primary/Secondary/' "$S/role" ;;
 esac""",
-    "mountpoint": '[ -e "$S/mounted" ]',
+    "mountpoint": '[ "$1" = -q ] || exec echo 147:0; [ -e "$S/mounted" ]',
     "mount": 'echo "mount $*" >>"$S/log"; [ ! -e "$S/broken" ] || exit 32; touch "$S/mounted"',
-    "umount": 'echo "umount $*" >>"$S/log"; [ ! -e "$S/busy" ] || exit 32; rm "$S/mounted"',
+    "umount": 'echo "umount $*" >>"$S/log"; [ ! -e "$S/busy" ] || exit 32; [ "$1" != /srv/data ] || rm "$S/mounted"',
     "dd": 'echo "dd ${1#if=}" >>"$S/log"; [ ! -e "$S/dead" ] || { echo "dd: Input/output error" >&2; exit 1; }',
-    "systemctl": 'echo "systemctl $*" >>"$S/log"',
+    "systemctl": '[ "$1" != is-system-running ] || exec cat "$S/system"; echo "systemctl $*" >>"$S/log"',
     "uname": "echo dock-prod",
     "sleep": '[ -e "$S/again" ] || exec kill "$PPID"; mv "$S/again" "$S/role"',
 }
@@ -58,7 +59,9 @@ class Guard:
             (folder / "bin" / name).chmod(0o755)
         text, _ = storage.unit_texts(topology(units=units), quorum=nine, backing=BACKING)[places.GUARD]
         text = text.replace(f"$mount/{places.TOKEN}", f"{folder}/token").replace(view.KEPT, str(folder))
+        text = text.replace("/proc/", f"{folder}/proc/").replace("/sys/fs/cgroup", f"{folder}/cgroup")
         (folder / "guard").write_text(text.replace(places.WRITER, str(folder / "writer")))
+        self.finds("system", "running")
         self.finds("writer", f"writer={PROD}\ngeneration=3\nsince=now")
         for name, said in GOOD[nine].items():
             self.finds(name, said)
@@ -275,6 +278,55 @@ def test_down_of_a_replaced_writer_without_a_disk_does_not_wait_for_an_answer(gu
     guard.finds("writer", "writer=dock-mirror\ngeneration=5\nsince=now")
     assert guard("down").returncode == 0
     assert guard.changed[-1] == "drbdadm secondary data"
+
+
+MOUNTINFO = """\
+29 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
+441 29 147:0 / /srv/data rw,relatime shared:199 - ext4 /dev/drbd0 rw
+"""
+OF_A_POD = "/var/lib/kubelet/pods/4f1c/volumes/kubernetes.io~local-volume/opencloud"
+HELD = f"{MOUNTINFO}560 29 147:0 /opencloud {OF_A_POD} rw,relatime shared:199 - ext4 /dev/drbd0 rw\n"
+
+
+def mounted_by(guard: Guard, **tables: str) -> None:
+    """What each process of /proc has mounted; ``self`` is the script."""
+    for process, table in tables.items():
+        folder = guard.folder / "proc" / process.removeprefix("process_")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "mountinfo").write_text(table)
+
+
+@pytest.mark.parametrize("mounted", [True, False])
+def test_down_leaves_all_as_it_is_while_somebody_else_has_it_mounted(guard: Guard, mounted: bool) -> None:
+    guard("up")
+    before = guard.changed
+    mounted_by(guard, process_1=MOUNTINFO, process_77=MOUNTINFO.replace("/srv/data", "/var/lib/opencloud"))
+    guard.finds("mounted", "" if mounted else None)
+    refused = guard("down")
+    assert (refused.returncode, guard.changed) == (1, before)
+    assert "nothing was unmounted: /var/lib/opencloud\n" in refused.stderr
+    assert "k3s kubectl drain dock-prod" in refused.stderr
+
+
+def test_down_does_not_mind_who_only_sees_our_own_mount(guard: Guard) -> None:
+    guard("up")
+    mounted_by(guard, process_1=MOUNTINFO, process_77=MOUNTINFO)
+    assert guard("down").returncode == 0
+
+
+def test_pods_end_and_let_go_before_the_storage_does_when_the_machine_goes_down(guard: Guard) -> None:
+    guard("up")
+    guard.finds("system", "stopping")
+    mounted_by(guard, process_1=HELD, self=HELD)
+    procs = guard.folder / "cgroup" / "kubepods.slice" / "pod" / "cgroup.procs"
+    procs.parent.mkdir(parents=True)
+    (guard.folder / "bin" / "sleep").write_text(f"#!/bin/sh\n: >{procs}\n")
+    with subprocess.Popen(["/bin/sleep", "600"]) as pod:
+        procs.write_text(f"{pod.pid}\n")
+        done = guard("down")
+        assert pod.wait(timeout=10) == -signal.SIGTERM
+    assert done.returncode == 0, done.stderr
+    assert guard.changed[2:] == [f"umount {OF_A_POD}", "umount /srv/data", "drbdadm secondary data"]
 
 
 def test_down_of_a_resource_that_is_down_is_nothing(guard: Guard) -> None:
