@@ -41,11 +41,15 @@ def _steps(arguments: argparse.Namespace, topology: Topology) -> list[Step]:
     return removing(topology, arguments.remove) if arguments.remove else replacing(arguments.replace)
 
 
+def _spared(node: str) -> Gate:
+    return Gate(f"{node} can be spared", partial(upkeep.check_leaving, node=node), [k3s.NODES], on=SERVER)
+
+
 def removing(topology: Topology, node: str) -> list[Step]:
     """The steps that take out ``node``, and stop K3s on the host of that name if there is one."""
     stop = Converge(f"Stop K3s on {node}", partial(upkeep.plan_stop, host=node), [k3s.K3S], on=ON)
     return [
-        Gate(f"{node} can be spared", partial(upkeep.check_leaving, node=node), [k3s.NODES], on=SERVER),
+        _spared(node),
         Converge(f"Drain {node}", partial(upkeep.plan_drain, host=node, leaving=True), ALL, on=ON),
         *([stop] if node in topology.hosts else []),
         Converge(f"Forget {node}", partial(upkeep.plan_leave, node=node), [k3s.NODES], on=SERVER),
@@ -55,7 +59,7 @@ def removing(topology: Topology, node: str) -> list[Step]:
 def replacing(node: str) -> list[Step]:
     """The steps that forget ``node``."""
     leave = partial(upkeep.plan_leave, node=node, unless_ready=True)
-    return [Converge(f"Forget {node}, if it is not ready", leave, [k3s.NODES], on=SERVER)]
+    return [_spared(node), Converge(f"Forget {node}, if it is not ready", leave, [k3s.NODES], on=SERVER)]
 
 
 if __name__ == "__main__":

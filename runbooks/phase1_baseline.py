@@ -100,11 +100,12 @@ KUBERNETES: list[Step] = [
     CONVERGE("Write K3s' options and units", k3s.plan_files, each=True),
     CONVERGE("Start the control plane", k3s.plan_server),
     Wait("The API answers", k3s.check_api, [k3s.NODES], timeout_s=300, on=SERVER),
+    Gate("A control plane on a new disk is put back first", k3s.check_put_back, [k3s.K3S, k3s.NODES], on=ON_K3S),
     Converge("Forget the node of a worker that was installed anew", k3s.plan_forget, [k3s.K3S, k3s.NODES], on=ON_K3S),
     Converge("Bring the token to the workers", k3s.plan_token, [k3s.K3S, k3s.TOKEN], on=ON_K3S, together=True),
     CONVERGE("Start the workers", k3s.plan_workers, each=True),
     Wait("Every node has joined and is ready", k3s.check_joined, [k3s.NODES], timeout_s=300, on=SERVER),
-    CONVERGE("Mark who carries the volumes", k3s.plan_marks, sees=[k3s.NODES], on=SERVER),
+    CONVERGE("Mark who carries the volumes", k3s.plan_marks, sees=API, on=SERVER),
     Converge("Make the volumes, each once", k3s.plan_volumes, [*K3S, *API], on=ON_K3S),
     CONVERGE("Give pods the names", partial(k3s.plan_apply, manifests=names_for_pods), sees=API, on=SERVER),
     CONVERGE(

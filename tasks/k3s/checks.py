@@ -18,13 +18,26 @@ from tasks.k3s.binary import digest
 from tasks.k3s.config import server_of, settings, stale
 from tasks.k3s.copies import newest_kept
 from tasks.k3s.facts import K3S, NodeHost, is_node
-from tasks.k3s.join import carrier, check_joined, finding, is_labelled, is_standby, standby_taints, workers
+from tasks.k3s.join import (
+    CARRIER_LOST,
+    carrier,
+    check_joined,
+    finding,
+    is_labelled,
+    is_standby,
+    standby_taints,
+    workers,
+)
 from tasks.k3s.nodes import Node, Truth
 from tasks.k3s.objects import Manifests, drift
 from tasks.k3s.pods import Pod, pods
 from tasks.k3s.volumes import volumes
 
 MENDS = "python runbooks/phase1_baseline.py mends it"
+_ANEW = "k3s kubectl -n opencloud rollout restart deployment opencloud"
+"""What nftables.service flushed of a pod's own port comes back with its next sandbox and not before
+(github.com/kubernetes/kubernetes/issues/93091)."""
+
 _PRESSURES = ("MemoryPressure", "DiskPressure", "PIDPressure")
 
 
@@ -100,6 +113,7 @@ def _hosts(topology: Topology, states: Mapping[str, NodeHost]) -> Iterator[Findi
             yield finding(name, "what K3s starts with is not as planned", ", ".join(files), MENDS)
         yield from _network(name, state) if state.unit.is_active else ()
         yield from _release(topology, name, state)
+        yield from _expiring(name, state)
         elsewhere = [one for one in state.listening if not _inside(one, str(host.wireguard.address))]
         if elsewhere:
             fault = "K3s listens outside the mesh"
@@ -111,11 +125,19 @@ def _network(name: str, state: NodeHost) -> Iterator[Finding]:
     if not state.guarded:
         fault = f"nothing keeps others from K3s' port {places.VXLAN_PORT}: its table is not loaded"
         evidence = f"no table {table}; a restart of nftables.service, too, removes all tables"
-        yield finding(name, fault, evidence, f"{MENDS}, or on {name}: nft --file {places.GUARD}")
+        advice = f"{MENDS}, or on {name}: nft --file {places.GUARD}. Pods whose port stays away: {_ANEW}"
+        yield finding(name, fault, evidence, advice)
     if state.severed:
         evidence = f"no device {device}: it went when the interface of the mesh was made anew"
         advice = f"{MENDS}, or on {name}: systemctl restart {state.unit.name}; containers go on"
         yield finding(name, "its pods reach no pod of another node", evidence, advice)
+
+
+def _expiring(name: str, state: NodeHost) -> Iterator[Finding]:
+    for path, ends in state.expiring.items():
+        evidence = f"{path} ends on {ends}: K3s makes its certificates for a year, and anew only when it starts"
+        advice = f"On {name}: systemctl restart {state.unit.name}; containers go on"
+        yield finding(name, "its certificate of K3s ends within three months", evidence, advice)
 
 
 def _release(topology: Topology, name: str, state: NodeHost) -> Iterator[Finding]:
@@ -198,7 +220,8 @@ def _marks(topology: Topology, api: Api, home: str) -> Iterator[Finding]:
 def _mark(name: str, node: Node, home: str) -> Iterator[Finding]:
     label, taint = f"{places.STORAGE_LABEL}={places.HERE}", f"{places.STANDBY_TAINT}:NoSchedule"
     if name == home and not is_labelled(node):
-        yield finding(name, "does not have the label of the volumes: their pods cannot start", f"no {label}", MENDS)
+        advice = f"Before there is a volume {MENDS}; later: {CARRIER_LOST}"
+        yield finding(name, "does not have the label of the volumes: their pods cannot start", f"no {label}", advice)
     if name == home and (there := standby_taints(node)):
         evidence = ", ".join(f"{one.key}:{one.effect}" for one in there)
         yield finding(name, "carries the volumes, and keeps pods away", evidence, MENDS)

@@ -10,15 +10,16 @@ from collections.abc import Sequence
 from functools import partial
 
 from dockyard.change import Change, Plan, Run
+from dockyard.findings import Finding
 from dockyard.observe import Domain, Observed
 from dockyard.remote import Command, Outputs
 from dockyard.secret import Secret
 from dockyard.topology import Host, Topology
 from tasks.k3s import places
-from tasks.k3s.api import is_server
+from tasks.k3s.api import NODES, is_server
 from tasks.k3s.config import server_of
 from tasks.k3s.facts import K3S, is_node
-from tasks.k3s.join import workers
+from tasks.k3s.join import finding, workers
 
 _PROBE = "k3s archive"
 _PACK = '[ ! -s "$1/token" ] || tar -C "$1" -cz . | base64 -w 0'
@@ -85,6 +86,28 @@ def _unpack(name: str, archive: Secret) -> Change:
     argv = ("sh", "-c", _KEEP, "keep", _path(name))
     title = f"keep a copy of the snapshot in {_path(name)}, for root alone"
     return Run(title=title, argv=argv, stdin=archive, timeout_s=600, provisional=not archive)
+
+
+def check_put_back(topology: Topology, observed: Observed) -> list[Finding]:
+    """A control plane that knows none of its workers is on a new disk: its snapshot comes before its new token does.
+
+    With another certificate authority and an empty datastore a worker would end the pods that it has within a second
+    (`HandlePodCleanups` in pkg/kubelet/kubelet_pods.go), and nothing would say which one carries the volumes.
+    """
+    server = server_of(topology).name
+    made, api = observed.of(K3S, server).server_token, observed.of(NODES, server)
+    states = {host.name: observed.seen(K3S).get(host.name) for host in workers(topology)}
+    tokens = {name: state.token for name, state in states.items() if state and state.token}
+    strange = [name for name, token in tokens.items() if made and token.fingerprint != made.fingerprint]
+    host, name = newest_kept(topology, observed)
+    if not api.answers or not name or not strange or any(one in api.nodes.nodes for one in tokens):
+        return []
+    fault = f"it is new, and does not know {' and '.join(strange)}, whose pods it would end"
+    advice = (
+        f"python runbooks/k3s_snapshot.py --restore {name}, which {host} keeps; then this again. "
+        f"To begin anew without it: rm {places.TOKEN} on {' and '.join(strange)}"
+    )
+    return [finding(server, fault, f"another token than theirs; nodes: {', '.join(api.nodes.nodes)}", advice)]
 
 
 def newest_kept(topology: Topology, observed: Observed) -> tuple[str, str]:

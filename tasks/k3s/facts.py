@@ -18,7 +18,7 @@ from dockyard.topology import Architecture, Host, Role, Topology
 from tasks.k3s import places
 
 PROBE = "k3s facts"
-PACKAGES = {"curl": "curl", "nft": "nftables", "chattr": "e2fsprogs"}
+PACKAGES = {"curl": "curl", "nft": "nftables", "chattr": "e2fsprogs", "openssl": "openssl"}
 """Commands, and the Debian packages that hold them."""
 
 _MACHINES = {"x86_64": Architecture.AMD64, "aarch64": Architecture.ARM64}
@@ -41,6 +41,10 @@ elif [ -d {{root}} ]; then case $(lsattr -d {{root}} 2>/dev/null) in *i*\\ *) sa
 fi
 ! nft list table {" ".join(places.GUARD_TABLE)} >/dev/null 2>&1 || say guarded '' yes
 [ ! -e {places.FLANNEL} ] || [ -e /sys/class/net/{places.FLANNEL_DEVICE} ] || say severed '' yes
+for file in {" ".join(places.CERTIFICATES)}; do
+  [ ! -s "$file" ] || openssl x509 -noout -checkend {places.RENEW_S} -in "$file" >/dev/null ||
+    say expiring "$file" "$(openssl x509 -noout -enddate -in "$file" | cut -d = -f 2)"
+done
 for folder in {places.SNAPSHOTS}/*/; do
   [ ! -s "$folder/token" ] || {{{{ folder=${{{{folder%/}}}}; say snapshot '' "${{{{folder##*/}}}}"; }}}}
 done
@@ -71,6 +75,7 @@ class NodeHost:
     device, and that it is gone. ``mounted`` says whether something is mounted where the volumes are, ``closed`` that
     nothing is and nobody can write there; ``volumes`` holds the text of each one's marker by path. ``snapshots`` are
     those of the control plane, by name, ``restored`` the one that it was put back to last, with the run that did it.
+    ``expiring`` are certificates by path that K3s would renew at a start, with their end as openssl(1) writes it.
     """
 
     architecture: Architecture | None
@@ -91,6 +96,7 @@ class NodeHost:
     volumes: Mapping[str, str] = field(default_factory=dict)
     snapshots: tuple[str, ...] = ()
     restored: str = ""
+    expiring: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, FileState] = field(default_factory=dict)
 
 
@@ -146,6 +152,7 @@ def read_facts(text: str, unit: UnitState) -> NodeHost:
         closed=bool(first(rows, "closed")),
         snapshots=tuple(_all(rows, "snapshot")),
         restored=first(rows, "restored"),
+        expiring={row["name"]: row["value"] for row in rows if row["kind"] == "expiring"},
         volumes={row["name"]: row["value"] for row in rows if row["kind"] == "volume"},
     )
 

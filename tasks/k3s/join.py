@@ -17,7 +17,7 @@ from dockyard.secret import Secret
 from dockyard.topology import Host, Role, Topology
 from dockyard.unseen import unseen
 from tasks.k3s import places
-from tasks.k3s.api import KUBECTL, NODES, Api, is_server
+from tasks.k3s.api import KUBECTL, NODES, OBJECTS, Api, Objects, is_server
 from tasks.k3s.config import is_up, restart, running, server_of
 from tasks.k3s.facts import K3S, NodeHost, TokenSeen, is_node
 from tasks.k3s.nodes import Effect, Node, Taint, Truth
@@ -34,6 +34,9 @@ def _read_token(_topology: Topology, _host: Host, outputs: Outputs) -> Secret:
 
 TOKEN = Domain("k3s token", _ask_token, _read_token, is_server)
 """The token itself; asked for only while it is copied to a worker."""
+
+
+CARRIER_LOST = "python runbooks/k3s_move.py --to HOST, with the host that has the present data, sets the label"
 
 
 def workers(topology: Topology) -> list[Host]:
@@ -193,17 +196,29 @@ def home_of(topology: Topology) -> str:
 def plan_marks(topology: Topology, observed: Observed) -> Plan:
     """Label the node that carries the volumes, once, and keep every other worker free of pods.
 
-    The label is set here only while nobody has it: later it moves with `move.plan_move` and in no other way.
+    The label is set here only before there is a volume: later it moves with `move.plan_move` and in no other way. It
+    goes with its node when that is forgotten, and nothing else says where the present data are.
 
     Raises:
-        StepFailed: see `carrier`.
+        StepFailed: see `carrier`; or there are volumes, and nobody has the label.
     """
     if topology.cluster.k3s is None:
         return {}
     server = server_of(topology).name
     api = observed.of(NODES, server)
     home = carrier(topology, api)
+    _refuse_lost(api, observed.of(OBJECTS, server))
     return filled({server: [change for host in workers(topology) for change in _marks(api, host.name, home)]})
+
+
+def _refuse_lost(api: Api, live: Objects) -> None:
+    if not api.answers or any(is_labelled(node) for node in api.nodes.nodes.values()):
+        return
+    if not live.answers or live.of_kind("PersistentVolume"):
+        raise StepFailed(
+            f"no node has the label {places.STORAGE_LABEL}, and volumes were made before: where are their data?",
+            advice=f"{live.said or 'The node that had it was forgotten'}. {CARRIER_LOST}",
+        )
 
 
 def _marks(api: Api, host: str, home: str) -> list[Change]:

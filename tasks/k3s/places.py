@@ -9,6 +9,16 @@ CONFIG = "/etc/rancher/k3s/config.yaml"
 TOKEN = "/etc/rancher/k3s/token"
 """The token by which a worker joins, for root alone."""
 
+CERTIFICATES = (
+    "/var/lib/rancher/k3s/agent/client-kubelet.crt",
+    "/var/lib/rancher/k3s/server/tls/client-admin.crt",
+)
+"""One of each role: all of a node's are made at the same start."""
+
+RENEW_S = 90 * 86400
+"""So long before its end K3s makes a certificate anew when it starts, later releases even earlier
+(docs.k3s.io/cli/certificate)."""
+
 NODE_PASSWORD = "/etc/rancher/node/password"
 """By which K3s knows a node again; made at its first start."""
 

@@ -350,11 +350,14 @@ def test_a_control_plane_on_a_new_disk_is_brought_back_from_the_copy_at_a_worker
     (name,) = load.succeed("ls /var/lib/dockyard/k3s-snapshots", sudo=True).split()
 
     load.reset()
-    runbooks.succeed("phase1_baseline", "--yes")
+    refused = runbooks.run("phase1_baseline", "--yes")
+    assert refused.exit_code == 1, str(refused)
+    assert f"k3s_snapshot.py --restore {name}" in refused.stdout
     load.fail(f"{KUBECTL} get namespace dear -o name", sudo=True)
     assert load.succeed(f"cat {TOKEN}", sudo=True) != old
     runbooks.succeed("k3s_snapshot", "--restore", name, "--yes", "--destroy", SERVER)
     load.succeed(f"{KUBECTL} get namespace dear -o name", sudo=True)
     assert load.succeed(f"cat {TOKEN}", sudo=True) == old
+    runbooks.succeed("phase1_baseline", "--yes")
     assert fetched(meshed["dock-edge"], "/data/kept") == "kept\n"
     wait_until_healthy(runbooks)

@@ -126,6 +126,7 @@ DNS = {
 }
 
 KUBECTL = "k3s kubectl"
+LABEL = "dockyard.node-restriction.kubernetes.io/storage"
 SCALE = (
     f"{KUBECTL} get deployment opencloud --namespace opencloud -o json | "
     f"""sed 's/"replicas": 1/"replicas": 0/' | {KUBECTL} apply -f -"""
@@ -145,9 +146,9 @@ K3S = {
     ),
     "the label of the volumes is gone": Fault(
         LOAD,
-        f"{KUBECTL} label node {PROD} dockyard.node-restriction.kubernetes.io/storage-",
+        f"{KUBECTL} label node {PROD} {LABEL}-",
         f"{PROD}: does not have the label of the volumes: their pods cannot start",
-        MARKS,
+        undo=f"{KUBECTL} label node {PROD} {LABEL}=here",
     ),
     "a token that all may read": Fault(
         MIRROR,

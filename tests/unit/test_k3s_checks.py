@@ -99,6 +99,11 @@ def test_an_api_that_is_away_hides_nothing_of_the_hosts() -> None:
             "nothing keeps others from K3s' port 8472: its table is not loaded",
             "no table inet dockyard_k3s",
         ),
+        (
+            {"expiring": {places.CERTIFICATES[0]: "Feb 10 10:00:00 2027 GMT"}},
+            "its certificate of K3s ends within three months",
+            "client-kubelet.crt ends on Feb 10 10:00:00 2027 GMT",
+        ),
         ({"severed": True}, "its pods reach no pod of another node", "no device flannel.1"),
         ({"volumes": {}}, "the volume opencloud is not there", "nothing is mounted at /srv/k3s"),
     ],

@@ -45,6 +45,7 @@ from tests.unit.kube import (
 from tests.unit.replicas import argvs, titles
 
 LAB = topology()
+EMPTY = k3s.Objects(answers=True)
 NOBODY = k3s.Api(answers=True, nodes=Nodes(nodes={}))
 
 
@@ -193,7 +194,7 @@ def test_changed_options_restart_what_runs_and_only_that() -> None:
 
 def test_the_first_marks_make_one_home_and_no_other() -> None:
     fresh = api(LAB, dock_prod={"labels": {}, "taints": (STANDBY,)})
-    plan = titles(k3s.plan_marks(LAB, observed(LAB, nodes=fresh)))
+    plan = titles(k3s.plan_marks(LAB, observed(LAB, nodes=fresh, live=EMPTY)))
     assert plan == {LOAD: [f"label {PROD}: the volumes are there", f"let pods come to {PROD}"]}
 
 
@@ -220,8 +221,18 @@ def test_a_taint_with_another_effect_is_mended(effect: Effect) -> None:
 
 
 def test_a_label_with_another_value_is_none() -> None:
-    found = observed(LAB, nodes=api(LAB, dock_prod={"labels": {places.STORAGE_LABEL: "gone"}}))
+    gone = api(LAB, dock_prod={"labels": {places.STORAGE_LABEL: "gone"}})
+    found = observed(LAB, nodes=gone, live=EMPTY)
     assert titles(k3s.plan_marks(LAB, found)) == {LOAD: [f"label {PROD}: the volumes are there"]}
+
+
+@pytest.mark.parametrize("live", [None, k3s.Objects(answers=False, said="connection refused")])
+def test_a_label_that_went_with_its_node_is_not_given_to_somebody_else(live: k3s.Objects | None) -> None:
+    """Copies of the data may lie on two workers: the one that had the label was forgotten."""
+    found = observed(LAB, nodes=api(LAB, dock_prod={"labels": {}}), live=live)
+    with pytest.raises(StepFailed, match="where are their data") as refused:
+        k3s.plan_marks(LAB, found)
+    assert "k3s_move.py --to HOST" in refused.value.advice
 
 
 def test_two_labels_are_not_decided_by_us() -> None:
@@ -246,9 +257,6 @@ def test_a_move_takes_the_label_before_it_gives_it() -> None:
 def without_volume(cluster: Topology, **parts: Any) -> dict[str, object]:
     hosts: dict[str, object] = {host: planned(cluster, host) for host in NODE_NAMES}
     return {**hosts, PROD: replace(planned(cluster, PROD), volumes={}, **parts)}
-
-
-EMPTY = k3s.Objects(answers=True)
 
 
 def test_a_volume_is_made_once_and_never_in_the_place_of_a_lost_one() -> None:
@@ -297,6 +305,7 @@ token|600:root|0123456789abcdef
 listen||10.20.0.2:10250
 renewed||yes
 guarded||yes
+expiring|/var/lib/rancher/k3s/agent/client-kubelet.crt|Feb 10 10:00:00 2027 GMT
 severed||yes
 closed||yes
 volume|/srv/k3s/opencloud|opencloud
@@ -310,6 +319,17 @@ def test_the_facts_of_a_node_are_read() -> None:
     assert (state.renewed, state.guarded, state.severed) == (True, True, True)
     assert (state.listening, state.closed, state.mounted) == (("10.20.0.2:10250",), True, False)
     assert state.volumes == {"/srv/k3s/opencloud": "opencloud"}
+    assert state.expiring == {places.CERTIFICATES[0]: "Feb 10 10:00:00 2027 GMT"}
+
+
+@pytest.mark.parametrize(("days", "told"), [(89, 1), (91, 0)])
+def test_the_probe_tells_of_certificates_that_a_start_would_renew(tmp_path: Path, days: int, told: int) -> None:
+    made = tmp_path / "client-kubelet.crt"
+    new = ["openssl", "req", "-x509", "-newkey", "ed25519", "-nodes", "-subj", "/CN=node", "-days", str(days)]
+    subprocess.run([*new, "-keyout", str(tmp_path / "key"), "-out", str(made)], check=True, capture_output=True)
+    script = k3s.K3S.probes(LAB, LAB.host(PROD))[0].argv[2].replace(places.CERTIFICATES[0], str(made))
+    text = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout
+    assert len(read_facts(text, unit(places.AGENT)).expiring) == told
 
 
 def test_the_probe_of_this_machine_is_understood(tmp_path: Path) -> None:

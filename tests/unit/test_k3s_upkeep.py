@@ -12,15 +12,18 @@ import pytest
 from dockyard.errors import StepFailed
 from dockyard.observe import Observed
 from dockyard.secret import Secret
+from dockyard.steps import Converge
 from dockyard.topology import Topology
+from runbooks import k3s_snapshot
 from tasks import k3s
 from tasks.k3s import copies, places, upkeep
 from tasks.k3s.facts import TokenSeen
-from tasks.k3s.nodes import Truth
-from tests.unit.kube import LOAD, MIRROR, NODE_NAMES, PROD, VERSION, api, bare, observed, planned, topology
+from tasks.k3s.nodes import Nodes, Truth
+from tests.unit.kube import LOAD, MIRROR, NODE_NAMES, PROD, VERSION, api, bare, node, observed, planned, topology
 from tests.unit.replicas import argvs, destroyed, titles
 
 LAB = topology()
+KEPT = "2026-11-02T00:00:00Z"
 NEXT = "v1.34.1+k3s1"
 NEW_DIGEST = "ab" * 32
 NEW = topology(version=NEXT, sha256={"amd64": NEW_DIGEST})
@@ -250,6 +253,40 @@ def test_the_newest_copy_is_found_by_its_moment() -> None:
     old, new = "before-upgrade-2026-11-01T00:00:00Z", "2026-11-02T00:00:00Z"
     assert copies.newest_kept(LAB, with_snapshots(PROD, old, new)) == (PROD, new)
     assert copies.newest_kept(LAB, with_snapshots(LOAD, new)) == ("", ""), "its own do not count"
+
+
+def new_disk(*, knows: tuple[str, ...] = (), kept: tuple[str, ...] = (KEPT,), answers: bool = True) -> Observed:
+    """The control plane has a token of its own, and the API knows itself and ``knows``."""
+    hosts = {name: planned(LAB, name) for name in NODE_NAMES}
+    hosts[LOAD] = replace(hosts[LOAD], server_token=TokenSeen(fingerprint="f" * 16, private=True))
+    hosts[PROD] = replace(hosts[PROD], snapshots=kept)
+    nodes = Nodes(nodes={host: node(LAB, host) for host in (LOAD, *knows)})
+    return observed(LAB, hosts, nodes=k3s.Api(answers=answers, nodes=nodes))
+
+
+def test_a_control_plane_on_a_new_disk_is_put_back_before_it_meets_its_workers() -> None:
+    (said,) = copies.check_put_back(LAB, new_disk())
+    assert (said.host, said.fault) == (
+        LOAD,
+        f"it is new, and does not know {PROD} and {MIRROR}, whose pods it would end",
+    )
+    assert f"k3s_snapshot.py --restore {KEPT}, which {PROD} keeps" in said.advice
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [observed(LAB), new_disk(knows=(PROD,)), new_disk(kept=()), new_disk(answers=False)],
+    ids=["the same token", "a rotation that was cut off", "no snapshot", "no answer"],
+)
+def test_no_other_control_plane_waits_to_be_put_back(seen: Observed) -> None:
+    assert copies.check_put_back(LAB, seen) == []
+
+
+def test_pods_end_before_a_restore_that_may_not_know_them() -> None:
+    step = next(step for step in k3s_snapshot.restoring(KEPT, "run") if "good order" in step.title)
+    assert isinstance(step, Converge)
+    assert titles(step.plan(LAB, observed(LAB))) == {LOAD: [f"drain {PROD}: opencloud-1"]}
+    assert step.plan(LAB, new_disk()) == {}
 
 
 def test_a_packed_snapshot_arrives_whole_and_for_one_alone_or_not_at_all(tmp_path: Path) -> None:
