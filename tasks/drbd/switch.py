@@ -192,7 +192,7 @@ def _stops(observed: Observed, host: str) -> list[Change]:
 
 DEMOTE: Change = Run(
     title="unmount and demote",
-    argv=("sh", "-c", f"systemctl stop {places.STORAGE} && {places.GUARD} down"),
+    argv=("sh", "-c", f"{places.GUARD} alone && systemctl stop {places.STORAGE} && {places.GUARD} down"),
     timeout_s=180,
 )
 

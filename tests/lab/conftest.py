@@ -315,6 +315,13 @@ def wait_until_healthy(runbooks: Runbooks, timeout_s: float = 120.0) -> None:
         assert time.monotonic() < deadline, str(health)
 
 
+def wait_until_off(machine: Machine, timeout_s: float = 120.0) -> None:
+    """Wait until a machine that was told to go down has no power any more."""
+    deadline = time.monotonic() + timeout_s
+    while machine.running:
+        assert time.monotonic() < deadline, machine.console()[-2000:]
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lab import Lab
-from tests.lab.conftest import Runbooks, typed_at_a_terminal, wait_until_healthy
+from tests.lab.conftest import Runbooks, typed_at_a_terminal, wait_until_healthy, wait_until_off
 from tests.lab.drbd import out_of_sync_kib, wait_until_alike, wait_until_apart, wait_until_received
 from tests.lab.numbered import PAIR, acknowledged, records
 
@@ -78,6 +78,39 @@ def test_three_switches_and_back_under_a_writer_lose_no_record(
     replicated["dock-prod"].succeed("systemctl stop dockyard-storage && ! systemctl is-active numbered", sudo=True)
     runbooks.succeed("failover", "--to", "dock-prod", "--yes", "--inventory", str(with_writer))
     assert runbooks.succeed("health", "--json").faults == []
+
+
+POD = "/var/lib/kubelet/pods/one/volumes/kubernetes.io~local-volume/data"
+"""Where a kubelet binds a volume for a pod, in the namespace of the host."""
+
+LIKE_A_POD = "systemd-run --quiet --unit=pod --slice=kubepods.slice --property=DefaultDependencies=no"
+"""In the control groups of Kubernetes, and nothing that a shutdown stops by itself."""
+
+COUNTS = f"n=0; while :; do n=$((n + 1)); echo $n >>{POD}/records; sync {POD}/records; done"
+
+
+@pytest.mark.drill
+def test_a_pod_keeps_the_storage_from_a_switch_and_ends_before_it_at_a_shutdown(
+    replicated: Lab, runbooks: Runbooks
+) -> None:
+    prod, mirror = replicated["dock-prod"], replicated["dock-mirror"]
+    prod.succeed(f"mkdir -p {POD} && mount --bind /srv/data {POD} && {LIKE_A_POD} sh -c '{COUNTS}'", sudo=True)
+    refused = runbooks.run("failover", "--to", "dock-mirror", "--yes")
+    assert refused.exit_code == 1, str(refused)
+    assert f"nothing was unmounted: {POD}" in refused.stdout
+    assert "kubectl drain dock-prod" in refused.stdout
+    prod.succeed("mountpoint -q /srv/data && systemctl is-active dockyard-storage pod")
+    runbooks.succeed("failover", "--to", "dock-prod", "--yes")
+
+    prod.run("systemctl poweroff", sudo=True)
+    mirror.wait_until_succeeds("drbdadm cstate data | grep -v Connected", sudo=True, timeout_s=180)
+    peer = mirror.succeed("dmesg | grep -o 'peer( [A-Za-z]* -> [A-Za-z]* )' | tail -n 2", sudo=True).splitlines()
+    assert peer == ["peer( Primary -> Secondary )", "peer( Secondary -> Unknown )"], "demoted while the line was there"
+    wait_until_off(prod)
+    prod.start()
+    wait_until_healthy(runbooks)
+    runbooks.succeed("failover", "--to", "dock-mirror", "--yes")
+    assert records(mirror) > 0
 
 
 @pytest.mark.drill

@@ -304,6 +304,7 @@ def test_down_leaves_all_as_it_is_while_somebody_else_has_it_mounted(guard: Guar
     guard.finds("mounted", "" if mounted else None)
     refused = guard("down")
     assert (refused.returncode, guard.changed) == (1, before)
+    assert guard("alone").stderr == refused.stderr
     assert "nothing was unmounted: /var/lib/opencloud\n" in refused.stderr
     assert "k3s kubectl drain dock-prod" in refused.stderr
 
@@ -398,7 +399,7 @@ def test_nothing_starts_without_the_mount(tmp_path: Path, nine: bool) -> None:
 @pytest.mark.parametrize("words", [(), ("promote",), ("--force",)])
 def test_it_knows_three_words(guard: Guard, words: tuple[str, ...]) -> None:
     done = guard(*words)
-    assert (done.returncode, "up|down|why" in done.stderr) == (2, True)
+    assert (done.returncode, "up|down|alone|why" in done.stderr) == (2, True)
     assert guard.changed == []
 
 
