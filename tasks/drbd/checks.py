@@ -176,12 +176,16 @@ def _disks(name: str, states: STATES) -> Iterator[Finding]:
             )
 
 
+_PODS_FIRST = "once no pod has it mounted"
+"""A pod keeps the file system that has stopped, and a new mount of the same device would be that one again."""
+
+
 def _votes(topology: Topology, name: str, states: STATES) -> Iterator[Finding]:
     """With DRBD 9: who has no quorum, and a tie-breaker that is missing while all goes well without it."""
     for host, state in states.items():
         if state.quorum_lost:
             effect = "all that is written fails" if state.primary else "nobody can be promoted here"
-            then = f"; then on {host}: systemctl restart dockyard-storage" if state.primary else ""
+            then = f"; then on {host}: systemctl restart dockyard-storage, {_PODS_FIRST}" if state.primary else ""
             advice = f"Two of three must see each other: {state.other}, {topology.cluster.arbitrator}, the mesh{then}"
             yield finding(host, f"{name} has no quorum here: {effect}", state.sentence, advice)
     judge = topology.cluster.arbitrator
