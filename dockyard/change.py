@@ -66,7 +66,8 @@ class WriteFile:
     """Replace one file atomically: written beside it, checked, given mode and owner, then renamed over it.
 
     ``validate`` is a command that must succeed before the rename; ``{}`` in it stands for the new file, which has
-    the final base name (``wg-quick strip`` and others insist on it) in a directory of its own.
+    the final base name (``wg-quick strip`` and others insist on it) in a directory of its own. What it prints is told
+    when it fails: never a secret.
     ``prepare`` is such a command, too: it runs before and may change the file (put a secret of the host in).
     A file that is no longer as it was seen is left alone (exit code 75). The write ends with fsync of file and
     directory. Symbolic links are followed, so that the link stays.
@@ -142,7 +143,7 @@ cat >"$new"
 set -- $(sha256sum <"$new"); [ "$1" = {digest} ] || {{ echo "the content arrived incomplete" >&2; exit 74; }}
 {prepare} >/dev/null
 chown -- {owner} "$new"; chmod -- {mode} "$new"
-{validate} >/dev/null
+said=$({validate}) || {{ code=$?; printf '%s\\n' "$said" >&2; exit "$code"; }}
 seen={seen}
 if [ -n "$seen" ]; then
   set -- absent; [ ! -e "$path" ] || set -- $(sha256sum <"$path")

@@ -29,8 +29,9 @@ all=$(dirname -- "$1")/all.conf
 for file in "$3"/global_common.conf "$3"/*.res "$1"; do
   [ "$file" = "$2" ] || [ ! -e "$file" ] || printf 'include "%s";\\n' "$file"
 done >"$all"
-drbdadm --config-file "$all" dump "$4\""""
-"""Read the new file together with all others: one that clashes makes every drbdadm(8) fail, for every resource."""
+drbdadm --config-file "$all" dump "$4" >/dev/null"""
+"""Read the new file together with all others: one that clashes makes every drbdadm(8) fail, for every resource. What it
+prints holds the secret."""
 
 _COUNTED = re.compile(r"^([^#\n]*\busage-count\s+)\w+", re.MULTILINE)
 _NODE_ID = re.compile(r"^    on (\S+) \{\n\s+node-id (\d+);", re.MULTILINE)

@@ -93,6 +93,15 @@ def test_a_file_that_does_not_validate_keeps_the_old_one(tmp_path: Path) -> None
     assert [found.name for found in tmp_path.iterdir()] == ["file.conf"]
 
 
+def test_why_a_file_does_not_validate_is_told_wherever_its_tool_says_it(tmp_path: Path) -> None:
+    """amtool(1) prints its reason on standard output."""
+    refuse = ("sh", "-c", "echo field url_file not found; echo failed >&2; exit 3")
+    done = written(tmp_path / "file", "x", validate=refuse)
+    assert (done.returncode, done.stderr) == (3, b"failed\nfield url_file not found\n")
+    fine = written(tmp_path / "file", "x", validate=("echo", "22 rules found"))
+    assert (fine.returncode, fine.stdout, fine.stderr) == (0, b"", b"")
+
+
 def test_validators_see_the_final_name(tmp_path: Path) -> None:
     assert (
         written(

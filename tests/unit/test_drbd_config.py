@@ -164,6 +164,20 @@ def test_the_secret_is_put_in_on_the_host_before_the_file_is_read(tmp_path: Path
     assert SECRET not in done.stdout + done.stderr
 
 
+def test_a_file_that_drbdadm_refuses_does_not_show_its_secret(tmp_path: Path) -> None:
+    """drbdadm prints all that it reads, and what a check prints is told when the check fails."""
+    file, folder = write(tmp_path)
+    (folder / "data.secret").write_text(f"{SECRET}\n")
+    (tmp_path / "drbdadm").write_text('#!/bin/sh\ncat "$(dirname "$2")/data.res"; echo refused >&2; exit 10\n')
+    (tmp_path / "drbdadm").chmod(0o755)
+    check = tuple(word.replace("drbdadm", str(tmp_path / "drbdadm")) for word in file.validate)
+    (command,) = replace(file, validate=check).commands()
+    assert isinstance(command.stdin, bytes)
+    done = subprocess.run(command.argv, input=command.stdin, capture_output=True, check=False, timeout=30)
+    assert (done.returncode, done.stderr) == (10, b"refused\n\n")
+    assert not (folder / "data.res").exists()
+
+
 @pytest.mark.parametrize("content", [None, "", "\n"])
 def test_without_a_secret_nothing_is_written(tmp_path: Path, content: str | None) -> None:
     file, folder = write(tmp_path)
