@@ -71,10 +71,19 @@ def _changes(
     before = _writes(state, drop_ins)
     reload = [RELOAD] if before or any(state.units[name].reload_needed for name in units) else []
     missing = sorted({packages[tool] for tool in state.missing if tool in packages})
-    after = _writes(state, config or {})
-    written = {change.path for change in (*before, *after)}
-    starts = [change for name in units for change in _started(state, name, written, reinstalled=bool(missing))]
-    return [*before, *reload, *([install(missing)] if missing else []), *after, *starts]
+    laid = {change.path for change in before}
+    started = [
+        change for name in units for change in _running(state, name, config or {}, laid, reinstalled=bool(missing))
+    ]
+    return [*before, *reload, *([install(missing)] if missing else []), *started]
+
+
+def _running(
+    state: MonitoringState, name: str, config: Mapping[str, Text], laid: Iterable[str], *, reinstalled: bool
+) -> list[Change]:
+    """The files that one unit reads, and its start: what the next unit refuses does not keep this one back."""
+    own = _writes(state, {path: text for path, text in config.items() if path in _READS[name]})
+    return [*own, *_started(state, name, {*laid, *(change.path for change in own)}, reinstalled=reinstalled)]
 
 
 def _writes(state: MonitoringState, texts: Mapping[str, Text]) -> list[WriteFile]:
