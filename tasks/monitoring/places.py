@@ -51,5 +51,8 @@ def dashboard(name: str) -> str:
 
 
 def drop_in(name: str) -> str:
-    """What we lay over a package's unit."""
-    return f"/etc/systemd/system/{name}.d/dockyard.conf"
+    """What we lay over a package's unit.
+
+    Behind the ``override.conf`` of ``systemctl edit``: the last one that sets something wins (systemd.unit(5)).
+    """
+    return f"/etc/systemd/system/{name}.d/zz-dockyard.conf"

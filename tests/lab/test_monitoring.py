@@ -73,7 +73,7 @@ def test_what_is_stopped_misconfigured_or_blocked_is_named_and_mended(meshed: La
         "systemctl stop prometheus-alertmanager; sed -i 's/30s/31s/' /etc/dockyard/monitoring/prometheus.yml", sudo=True
     )
     prod.succeed("systemctl disable --now prometheus-node-exporter", sudo=True)
-    drop_in = "/etc/systemd/system/prometheus-node-exporter.service.d/dockyard.conf"
+    drop_in = "/etc/systemd/system/prometheus-node-exporter.service.d/zz-dockyard.conf"
     edge.succeed(
         f"sed -i 's/:9100/:9101/' {drop_in} && systemctl daemon-reload && systemctl restart prometheus-node-exporter",
         sudo=True,

@@ -189,7 +189,7 @@ K3S = {
 }
 
 EXPORTERS, WATCH = "Run node_exporter", "Run Prometheus and Alertmanager"
-DROP_IN = "/etc/systemd/system/prometheus-node-exporter.service.d/dockyard.conf"
+DROP_IN = "/etc/systemd/system/prometheus-node-exporter.service.d/zz-dockyard.conf"
 OTHER_PORT = f"sed -i s/:9100/:9101/ {DROP_IN}; systemctl daemon-reload; systemctl restart prometheus-node-exporter"
 
 MONITORING = {

@@ -140,6 +140,14 @@ def test_without_a_host_that_watches_nobody_is_touched() -> None:
     assert not any(monitoring.SETUP.concerns(alone, host) for host in alone.hosts.values())
 
 
+@pytest.mark.parametrize("name", [*places.PORTS])
+def test_our_drop_in_has_the_last_word(name: str) -> None:
+    """Behind the file of `systemctl edit`: systemd reads them in the order of their names."""
+    folder, _, ours = places.drop_in(name).rpartition("/")
+    assert sorted(["override.conf", "listen.conf", ours])[-1] == ours
+    assert folder == f"/etc/systemd/system/{name}.d"
+
+
 def test_everything_listens_on_the_mesh_address_and_nowhere_else() -> None:
     for host in LAB.hosts.values():
         for path, (text, _) in texts.exporter_texts(LAB, host, backup_state=BACKUP_STATE).items():
