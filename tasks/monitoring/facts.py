@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from dockyard.change import UnitState
 from dockyard.errors import ParseError
@@ -28,26 +29,29 @@ SERVER_PACKAGES = {
     "amtool": "prometheus-alertmanager",
     "curl": "curl",
 }
-"""Commands, and the Debian packages that bring them (promtool is a package of its own, on which prometheus depends)."""
+"""Commands in /usr/bin, and the Debian packages that bring them (promtool's is one on which prometheus depends)."""
 
 SETUP_PROBE = "monitoring setup"
 PROBE = "monitoring facts"
-_UNIT = re.compile(r"(\S+) (\S+) (\S+) (\S+) @?(\d+) (\d+) (yes|no)")
+_SINCE = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ|-"
+_UNIT = re.compile(rf"(\S+) (\S+) (\S+) (\S+) ({_SINCE}) (\d+) (yes|no)")
 _NO_LIMIT = 2**64 - 1
 
+# TZ=UTC: --timestamp=unix is unknown before systemd 251, and Ubuntu 22.04 has 249.
 _PROPERTIES = "Id,LoadState,ActiveState,SubState,UnitFileState,ActiveEnterTimestamp,MemoryCurrent,NeedDaemonReload"
 _UNITS = """\
-systemctl show --timestamp=unix --property={properties} -- {units} |
+TZ=UTC systemctl show --property={properties} -- {units} |
 awk 'BEGIN {{ RS = ""; FS = "\\n" }} {{
   split("", is)
   for (n = 1; n <= NF; n++) {{ at = index($n, "="); is[substr($n, 1, at - 1)] = substr($n, at + 1) }}
-  since = is["ActiveEnterTimestamp"]; memory = is["MemoryCurrent"]
+  since = is["ActiveEnterTimestamp"]; memory = is["MemoryCurrent"]; sub(/^[A-Z][a-z][a-z] /, "", since)
+  sub(/ UTC$/, "Z", since); sub(/ /, "T", since); if (since == "" || since == "n/a") since = "-"
   printf "unit|%s|%s %s %s %s %s %s %s\\n", is["Id"], is["LoadState"], is["ActiveState"], is["SubState"],
-    is["UnitFileState"] ? is["UnitFileState"] : "-", since ? since : 0, memory ~ /^[0-9]+$/ ? memory : 0,
+    is["UnitFileState"] ? is["UnitFileState"] : "-", since, memory ~ /^[0-9]+$/ ? memory : 0,
     is["NeedDaemonReload"] == "yes" ? "yes" : "no" }}'"""
 _ASK = """\
 while read -r key value rest; do [ "$key" != MemTotal: ] || printf 'memory|total|%s\\n' "$value"; done </proc/meminfo
-for tool in {tools}; do command -v "$tool" >/dev/null || printf 'missing|%s|\\n' "$tool"; done
+for tool in {tools}; do [ -x "/usr/bin/$tool" ] || printf 'missing|%s|\\n' "$tool"; done
 {more}"""
 _DIGESTS = """\
 sha256sum -- {files} 2>/dev/null | while read -r digest path; do printf 'digest|%s|%s\\n' "$path" "$digest"; done
@@ -217,10 +221,18 @@ def _unit(printed: Printed, row: Row) -> UnitSeen:
     )
     return UnitSeen(
         state=state,
-        since=int(since),
+        since=_unix_time(printed, row, since),
         memory=0 if int(memory) == _NO_LIMIT else int(memory),
         reload_needed=reload == "yes",
     )
+
+
+def _unix_time(printed: Printed, row: Row, text: str) -> int:
+    """``-`` is never."""
+    try:
+        return 0 if text == "-" else int(datetime.fromisoformat(text).timestamp())
+    except ValueError as error:
+        raise _not_a_unit(printed, row) from error
 
 
 def _not_a_unit(printed: Printed, row: Row) -> ParseError:

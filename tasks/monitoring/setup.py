@@ -18,9 +18,9 @@ from tasks.monitoring.facts import EXPORTER_PACKAGES, SERVER_PACKAGES, SETUP, Mo
 from tasks.monitoring.texts import Text, exporter_texts, server_config, server_of, server_units, wanted_of
 
 _VALIDATE = {
-    places.RULES: ("promtool", "check", "rules", "{}"),
-    places.CONFIG: ("promtool", "check", "config", "{}"),
-    places.ALERTMANAGER_CONFIG: ("amtool", "check-config", "{}"),
+    places.RULES: ("/usr/bin/promtool", "check", "rules", "{}"),
+    places.CONFIG: ("/usr/bin/promtool", "check", "config", "{}"),
+    places.ALERTMANAGER_CONFIG: ("/usr/bin/amtool", "check-config", "{}"),
 }
 _READS = {
     places.EXPORTER: (places.drop_in(places.EXPORTER),),

@@ -225,6 +225,8 @@ def test_a_person_reads_who_is_told(parts: Mapping[str, Any], words: list[str]) 
 
 
 SYSTEMCTL = """\
+[ "$TZ" = UTC ] || exit 64
+case $* in *--timestamp*) echo "systemctl: unrecognized option '--timestamp=unix'" >&2; exit 1 ;; esac
 cat <<'END'
 MemoryCurrent=21995520
 Id=prometheus-node-exporter.service
@@ -232,7 +234,7 @@ LoadState=loaded
 ActiveState=active
 SubState=running
 UnitFileState=enabled
-ActiveEnterTimestamp=@1795421500
+ActiveEnterTimestamp=Mon 2026-11-23 08:11:40 UTC
 NeedDaemonReload=yes
 
 MemoryCurrent=[not set]
@@ -241,14 +243,14 @@ LoadState=loaded
 ActiveState=inactive
 SubState=dead
 UnitFileState=static
-ActiveEnterTimestamp=
+ActiveEnterTimestamp=n/a
 
 Id=dockyard-metrics.timer
 LoadState=not-found
 ActiveState=inactive
 SubState=dead
 UnitFileState=
-ActiveEnterTimestamp=@0
+ActiveEnterTimestamp=
 END"""
 
 
@@ -273,6 +275,16 @@ def test_the_probe_tells_of_memory_tools_and_units(tmp_path: Path) -> None:
     assert not state.units[places.TIMER].state.loaded
 
 
+def test_a_tool_of_somebody_else_does_not_stand_in_for_the_package(tmp_path: Path) -> None:
+    """The drop-ins run what lies in /usr/bin; PATH finds a tarball in /usr/local/bin first."""
+    tools = facts.tools_of(LAB, LAB.host(PROD))
+    for tool in tools:
+        (tmp_path / tool).write_text("#!/bin/sh\n")
+        (tmp_path / tool).chmod(0o755)
+    state = facts.read_state(answer(tmp_path), facts.units_of(LAB, LAB.host(PROD)))
+    assert state.missing == {tool for tool in tools if not Path("/usr/bin", tool).exists()}
+
+
 def test_a_unit_too_few_or_an_unknown_line_is_an_error(tmp_path: Path) -> None:
     text = answer(tmp_path)
     units = facts.units_of(LAB, LAB.host(PROD))
@@ -280,6 +292,10 @@ def test_a_unit_too_few_or_an_unknown_line_is_an_error(tmp_path: Path) -> None:
         "\n".join(line for line in text.splitlines() if places.TIMER not in line) + "\n",
         text + "sh: 1: awk: not found\n",
         text.replace("loaded active running", "loaded active"),
+        text.replace("2026-11-23T08:11:40Z", "2026-13-23T08:11:40Z"),
+        text.replace("2026-11-23T08:11:40Z", "2026-11-23T08:11:40+01:00"),
+        answer(tmp_path, SYSTEMCTL.replace(" UTC\n", " CET\n")),
+        answer(tmp_path, SYSTEMCTL.replace("Mon 2026-11-23 08:11:40 UTC", "1 week ago")),
         text.replace("memory|total|", "memory|total|x"),
     ):
         with pytest.raises(ParseError):

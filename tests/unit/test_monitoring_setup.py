@@ -86,9 +86,9 @@ def test_prometheus_runs_before_anything_is_asked_of_a_file_of_alertmanager() ->
 def test_nothing_is_put_into_place_that_its_own_tool_does_not_read() -> None:
     plan = monitoring.plan_server(LAB, observed({DASH: pristine(LAB, DASH)}))
     checked = {change.path: change.validate for change in plan[DASH] if isinstance(change, WriteFile)}
-    assert checked[places.RULES] == ("promtool", "check", "rules", "{}")
-    assert checked[places.CONFIG] == ("promtool", "check", "config", "{}")
-    assert checked[places.ALERTMANAGER_CONFIG] == ("amtool", "check-config", "{}")
+    assert checked[places.RULES] == ("/usr/bin/promtool", "check", "rules", "{}")
+    assert checked[places.CONFIG] == ("/usr/bin/promtool", "check", "config", "{}")
+    assert checked[places.ALERTMANAGER_CONFIG] == ("/usr/bin/amtool", "check-config", "{}")
 
 
 @pytest.mark.parametrize("path", [places.RULES, places.CONFIG, places.drop_in(places.PROMETHEUS)])
