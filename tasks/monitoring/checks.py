@@ -26,6 +26,9 @@ ITS_OWN = {"MetricsStale", "SourceFailed", "AlertsNotDelivered"}
 LEAST_FREE = 0.05
 """Of the file system of the database: Prometheus needs room for the blocks that it is about to write."""
 
+OFTEN, UNSTEADY_S = 3, 600
+"""A service that ended by itself so often, and runs for less time since, is about to end again. Once is a mishap."""
+
 SET_UP = 'python runbooks/phase1_baseline.py --from "node_exporter" mends it'
 
 
@@ -97,10 +100,15 @@ def _standing(state: MonitoringState, unit: str) -> str:
 
 def _units(topology: Topology, host: str, state: MonitoringState) -> Iterator[Finding]:
     for unit in server_units(wanted_of(topology)):
-        seen = state.units[unit].state
-        if not (seen.is_active and seen.is_enabled):
+        seen = state.units[unit]
+        runs_s = state.now - seen.since
+        if not (seen.state.is_active and seen.state.is_enabled):
             advice = f"{SET_UP}; why: journalctl -u {unit} on {host}"
             yield _finding(host, f"{unit} does not run", _standing(state, unit), advice)
+        elif seen.restarts >= OFTEN and runs_s < UNSTEADY_S:
+            evidence = f"it ended by itself {seen.restarts} times, and runs since {runs_s} s"
+            advice = f"On {host}: journalctl -u {unit} -n 50"
+            yield _finding(host, f"{unit} ends again and again", evidence, advice)
 
 
 def _files(topology: Topology, host: str, state: MonitoringState) -> Iterator[Finding]:

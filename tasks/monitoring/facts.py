@@ -1,6 +1,6 @@
 """What is seen of monitoring on a host: what is installed, what runs since when, and the files of ours.
 
-`SETUP` reads every file in full, for plans; `MONITORING` asks the monitoring host alone, in five processes, for health.
+`SETUP` reads every file in full, for plans; `MONITORING` asks the monitoring host alone, in six processes, for health.
 """
 
 from __future__ import annotations
@@ -34,23 +34,27 @@ SERVER_PACKAGES = {
 SETUP_PROBE = "monitoring setup"
 PROBE = "monitoring facts"
 _SINCE = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ|-"
-_UNIT = re.compile(rf"(\S+) (\S+) (\S+) (\S+) ({_SINCE}) (\d+) (yes|no)")
+_UNIT = re.compile(rf"(\S+) (\S+) (\S+) (\S+) ({_SINCE}) (\d+) (\d+) (yes|no)")
 _NO_LIMIT = 2**64 - 1
 
 # TZ=UTC: --timestamp=unix is unknown before systemd 251, and Ubuntu 22.04 has 249.
-_PROPERTIES = "Id,LoadState,ActiveState,SubState,UnitFileState,ActiveEnterTimestamp,MemoryCurrent,NeedDaemonReload"
+_PROPERTIES = (
+    "Id,LoadState,ActiveState,SubState,UnitFileState,ActiveEnterTimestamp,NRestarts,MemoryCurrent,NeedDaemonReload"
+)
 _UNITS = """\
 TZ=UTC systemctl show --property={properties} -- {units} |
 awk 'BEGIN {{ RS = ""; FS = "\\n" }} {{
   split("", is)
   for (n = 1; n <= NF; n++) {{ at = index($n, "="); is[substr($n, 1, at - 1)] = substr($n, at + 1) }}
-  since = is["ActiveEnterTimestamp"]; memory = is["MemoryCurrent"]; sub(/^[A-Z][a-z][a-z] /, "", since)
-  sub(/ UTC$/, "Z", since); sub(/ /, "T", since); if (since == "" || since == "n/a") since = "-"
-  printf "unit|%s|%s %s %s %s %s %s %s\\n", is["Id"], is["LoadState"], is["ActiveState"], is["SubState"],
-    is["UnitFileState"] ? is["UnitFileState"] : "-", since, memory ~ /^[0-9]+$/ ? memory : 0,
-    is["NeedDaemonReload"] == "yes" ? "yes" : "no" }}'"""
+  since = is["ActiveEnterTimestamp"]; memory = is["MemoryCurrent"]; restarts = is["NRestarts"]
+  sub(/^[A-Z][a-z][a-z] /, "", since); sub(/ UTC$/, "Z", since); sub(/ /, "T", since)
+  if (since == "" || since == "n/a") since = "-"
+  printf "unit|%s|%s %s %s %s %s %s %s %s\\n", is["Id"], is["LoadState"], is["ActiveState"], is["SubState"],
+    is["UnitFileState"] ? is["UnitFileState"] : "-", since, restarts == "" ? 0 : restarts,
+    memory ~ /^[0-9]+$/ ? memory : 0, is["NeedDaemonReload"] == "yes" ? "yes" : "no" }}'"""
 _ASK = """\
 while read -r key value rest; do [ "$key" != MemTotal: ] || printf 'memory|total|%s\\n' "$value"; done </proc/meminfo
+printf 'clock|now|%s\\n' "$(date +%s)"
 for tool in {tools}; do [ -x "/usr/bin/$tool" ] || printf 'missing|%s|\\n' "$tool"; done
 {more}"""
 _DIGESTS = """\
@@ -66,24 +70,27 @@ true"""
 class UnitSeen:
     """A unit: since when it is active (Unix time, 0 when it never was), and the memory of its cgroup in bytes.
 
-    ``reload_needed``: a file of it is newer than what systemd has read.
+    ``restarts``: how often it ended by itself since somebody started it. ``reload_needed``: a file of it is newer than
+    what systemd has read.
     """
 
     state: UnitState
     since: int = 0
+    restarts: int = 0
     memory: int = 0
     reload_needed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MonitoringState:
-    """What one host answered; ``machine_mib`` is the machine's memory, ``missing`` are commands.
+    """What one host answered; ``machine_mib`` is the machine's memory, ``now`` its clock, ``missing`` are commands.
 
     ``files`` is empty in `MONITORING`, which has ``digests`` (SHA-256, by path) instead, ``secrets`` as
     ``mode:owner:group:bytes``, and the ``size`` and room (``free``) of the database's file system in bytes.
     """
 
     machine_mib: int
+    now: int
     missing: frozenset[str] = frozenset()
     units: Mapping[str, UnitSeen] = field(default_factory=dict)
     files: Mapping[str, FileState] = field(default_factory=dict)
@@ -181,12 +188,14 @@ def read_state(text: str, units: Sequence[str]) -> MonitoringState:
     by_kind: dict[str, dict[str, Row]] = {}
     for row in rows:
         by_kind.setdefault(row["kind"], {})[row["name"]] = row
-    memory, seen = by_kind.get("memory", {}).get("total"), by_kind.get("unit", {})
-    if memory is None or set(seen) != set(units):
-        raise printed.error(0, "does not tell of the memory and of every unit")
+    memory, clock = by_kind.get("memory", {}).get("total"), by_kind.get("clock", {}).get("now")
+    seen = by_kind.get("unit", {})
+    if memory is None or clock is None or set(seen) != set(units):
+        raise printed.error(0, "does not tell of the memory, the clock and every unit")
     size, free = _room(printed, by_kind.get("room", {}))
     return MonitoringState(
         machine_mib=_number(printed, memory) // 1024,
+        now=_number(printed, clock),
         missing=frozenset(by_kind.get("missing", {})),
         units={name: _unit(printed, row) for name, row in seen.items()},
         digests={name: row["value"] for name, row in by_kind.get("digest", {}).items()},
@@ -215,13 +224,14 @@ def _unit(printed: Printed, row: Row) -> UnitSeen:
     found = _UNIT.fullmatch(row["value"])
     if not found:
         raise _not_a_unit(printed, row)
-    load, active, sub, enabled, since, memory, reload = found.groups()
+    load, active, sub, enabled, since, restarts, memory, reload = found.groups()
     state = UnitState(
         name=row["name"], loaded=load == "loaded", active=active, enabled="" if enabled == "-" else enabled, sub=sub
     )
     return UnitSeen(
         state=state,
         since=_unix_time(printed, row, since),
+        restarts=int(restarts),
         memory=0 if int(memory) == _NO_LIMIT else int(memory),
         reload_needed=reload == "yes",
     )

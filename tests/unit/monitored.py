@@ -56,6 +56,7 @@ def pristine(cluster: Topology, host: str) -> MonitoringState:
     there = cluster.host(host)
     return MonitoringState(
         machine_mib=MIB,
+        now=NOW + 3600,
         missing=frozenset(facts.tools_of(cluster, there)),
         units={name: unit(name, "inactive", "", 0) for name in facts.units_of(cluster, there)},
         files={path: FileState(path=path) for path in facts.files_of(cluster, there)},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -59,6 +60,20 @@ def test_a_service_that_is_gone_is_named_with_what_it_says() -> None:
     assert (first.cause, first.host, first.fault) == (Cause.MONITORING, DASH, "prometheus.service does not run")
     assert first.evidence == "prometheus.service is failed (failed), enabled"
     assert second.fault == "Prometheus does not answer"
+
+
+@pytest.mark.parametrize(
+    ("restarts", "ago_s", "again_and_again"),
+    [(0, 5, False), (1, 5, False), (2, 5, False), (3, 599, True), (40, 5, True), (40, 600, False)],
+)
+def test_a_service_that_ends_again_and_again_is_named_while_it_goes_on(
+    restarts: int, ago_s: int, again_and_again: bool
+) -> None:
+    found = check(with_unit(places.ALERTMANAGER, restarts=restarts, since=GOOD.now - ago_s), SAID)
+    assert [one.fault for one in found] == [f"{places.ALERTMANAGER} ends again and again"] * again_and_again
+    if found:
+        assert found[0].evidence == f"it ended by itself {restarts} times, and runs since {ago_s} s"
+        assert found[0].advice.startswith(f"On {DASH}: journalctl -u {places.ALERTMANAGER}")
 
 
 def test_an_exporter_that_does_not_answer_is_named_unless_others_know_why() -> None:
@@ -234,6 +249,7 @@ LoadState=loaded
 ActiveState=active
 SubState=running
 UnitFileState=enabled
+NRestarts=7
 ActiveEnterTimestamp=Mon 2026-11-23 08:11:40 UTC
 NeedDaemonReload=yes
 
@@ -269,7 +285,9 @@ def test_the_probe_tells_of_memory_tools_and_units(tmp_path: Path) -> None:
     assert state.machine_mib > 100
     exporter = state.units[places.EXPORTER]
     assert (exporter.state.is_active, exporter.state.enabled, exporter.since) == (True, "enabled", 1795421500)
-    assert exporter.memory == 21995520
+    assert (exporter.memory, exporter.restarts) == (21995520, 7)
+    assert state.units[places.TIMER].restarts == 0, "timers have none"
+    assert abs(state.now - time.time()) < 60
     assert [name for name, one in state.units.items() if one.reload_needed] == [places.EXPORTER]
     assert (state.units[places.METRICS].since, state.units[places.METRICS].memory) == (0, 0)
     assert not state.units[places.TIMER].state.loaded
@@ -297,6 +315,8 @@ def test_a_unit_too_few_or_an_unknown_line_is_an_error(tmp_path: Path) -> None:
         answer(tmp_path, SYSTEMCTL.replace(" UTC\n", " CET\n")),
         answer(tmp_path, SYSTEMCTL.replace("Mon 2026-11-23 08:11:40 UTC", "1 week ago")),
         text.replace("memory|total|", "memory|total|x"),
+        text.replace("clock|now|", "clock|now|x"),
+        "".join(line for line in text.splitlines(keepends=True) if "clock|now|" not in line),
     ):
         with pytest.raises(ParseError):
             facts.read_state(spoiled, units)

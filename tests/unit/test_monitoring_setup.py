@@ -144,7 +144,7 @@ def test_without_a_host_that_watches_nobody_is_touched() -> None:
 def test_our_drop_in_has_the_last_word(name: str) -> None:
     """Behind the file of `systemctl edit`: systemd reads them in the order of their names."""
     folder, _, ours = places.drop_in(name).rpartition("/")
-    assert sorted(["override.conf", "listen.conf", ours])[-1] == ours
+    assert max("override.conf", "listen.conf", ours) == ours
     assert folder == f"/etc/systemd/system/{name}.d"
 
 
