@@ -3,7 +3,8 @@
 Everything listens on the mesh address and nowhere else. Grafana and Loki only where the inventory asks for them; see
 docs/monitoring.md for what goes where, the limits, and who is told.
 
-Needs: the mesh of phase 1; Debian's package sources on every host.
+Needs: the mesh of phase 1; Debian's package sources on every host. Refused where somebody else's Prometheus or
+Alertmanager runs on the host that watches, or somebody else holds port 9100 (any host), 9090 or 9093 (that one).
 May destroy: nothing. Data older than cluster.monitoring.retention_gib allows is removed by Prometheus itself.
 Way back: `systemctl disable --now prometheus-node-exporter dockyard-metrics.timer` on each host, and on the one that
 watches `systemctl disable --now prometheus prometheus-alertmanager`.
@@ -15,18 +16,24 @@ from functools import partial
 from dockyard.cli import main
 from dockyard.steps import Converge, Gate, Show, Step, Wait
 from dockyard.topology import Role
-from tasks import monitoring
+from tasks import machine, monitoring
 from tasks.backup import places as backup
 
 ON = (Role.MONITORING,)
 
 WATCHING: list[Step] = [
-    Gate("The machine that watches has room for it", monitoring.check_setup, [monitoring.SETUP], on=ON),
+    Gate(
+        "Nobody else's Prometheus is taken over, nobody else holds its ports",
+        partial(monitoring.check_strangers, holders=machine.holders),
+        [monitoring.SETUP, machine.LISTENING],
+    ),
+    Gate("The machine that watches has room for it", monitoring.check_setup, [monitoring.SETUP], on=ON, stale_s=30.0),
     Converge(
         "Run node_exporter and our metrics on every host, in the mesh",
         partial(monitoring.plan_exporters, backup_state=backup.STATE),
         [monitoring.SETUP],
         each=True,
+        stale_s=30.0,
     ),
     Converge("Run Prometheus and Alertmanager", monitoring.plan_server, [monitoring.SETUP], on=ON, stale_s=30.0),
     Wait(

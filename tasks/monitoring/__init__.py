@@ -9,6 +9,7 @@ from tasks.monitoring.checks import alert_rows, check_monitoring, check_watching
 from tasks.monitoring.facts import MONITORING, SETUP
 from tasks.monitoring.optional import OPTIONAL, plan_grafana, plan_loki
 from tasks.monitoring.setup import check_setup, plan_exporters, plan_server
+from tasks.monitoring.strangers import check_strangers
 
 __all__ = [
     "MONITORING",
@@ -18,6 +19,7 @@ __all__ = [
     "alert_rows",
     "check_monitoring",
     "check_setup",
+    "check_strangers",
     "check_watching",
     "plan_exporters",
     "plan_grafana",

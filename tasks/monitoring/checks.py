@@ -29,7 +29,7 @@ LEAST_FREE = 0.05
 OFTEN, UNSTEADY_S = 3, 600
 """A service that ended by itself so often, and runs for less time since, is about to end again. Once is a mishap."""
 
-SET_UP = 'python runbooks/phase1_baseline.py --from "node_exporter" mends it'
+SET_UP = "python runbooks/monitoring.py mends it"
 
 
 def check_monitoring(topology: Topology, observed: Observed, *, away: frozenset[str] = frozenset()) -> list[Finding]:
@@ -43,7 +43,7 @@ def check_monitoring(topology: Topology, observed: Observed, *, away: frozenset[
     found = [*unseen(observed, MONITORING, Cause.MONITORING), *unseen(observed, PROMETHEUS, Cause.MONITORING)]
     state, said = observed.seen(MONITORING).get(server.name), observed.seen(PROMETHEUS).get(server.name)
     if state is not None and not any(state.units[unit].state.is_enabled for unit in server_units(wanted_of(topology))):
-        return [_finding(server.name, "nobody watches the cluster", _standing(state, places.PROMETHEUS), SET_UP)]
+        return [_finding(server.name, "nobody watches the cluster", state.standing(places.PROMETHEUS), SET_UP)]
     if state is not None:
         found += [*_units(topology, server.name, state), *_files(topology, server.name, state)]
         found += [*_secrets(topology, server.name, state), *_room(topology, server.name, state)]
@@ -93,18 +93,13 @@ def _finding(host: str, fault: str, evidence: str, advice: str, subject: str = "
     return Finding(cause=Cause.MONITORING, host=host, subject=subject, fault=fault, evidence=evidence, advice=advice)
 
 
-def _standing(state: MonitoringState, unit: str) -> str:
-    seen = state.units[unit].state
-    return f"{unit} is {seen.active} ({seen.sub or 'unknown'}), {seen.enabled or 'not installed'}"
-
-
 def _units(topology: Topology, host: str, state: MonitoringState) -> Iterator[Finding]:
     for unit in server_units(wanted_of(topology)):
         seen = state.units[unit]
         runs_s = state.now - seen.since
         if not (seen.state.is_active and seen.state.is_enabled):
             advice = f"{SET_UP}; why: journalctl -u {unit} on {host}"
-            yield _finding(host, f"{unit} does not run", _standing(state, unit), advice)
+            yield _finding(host, f"{unit} does not run", state.standing(unit), advice)
         elif seen.restarts >= OFTEN and runs_s < UNSTEADY_S:
             evidence = f"it ended by itself {seen.restarts} times, and runs since {runs_s} s"
             advice = f"On {host}: journalctl -u {unit} -n 50"

@@ -99,6 +99,11 @@ class MonitoringState:
     size: int = 0
     free: int = 0
 
+    def standing(self, name: str) -> str:
+        """``prometheus.service is active (running), enabled``."""
+        seen = self.units[name].state
+        return f"{name} is {seen.active} ({seen.sub or 'unknown'}), {seen.enabled or 'not installed'}"
+
 
 def is_server(topology: Topology, host: Host) -> bool:
     """Whether ``host`` is the one that watches."""

@@ -50,7 +50,9 @@ def test_a_monitoring_that_works_has_no_findings() -> None:
 
 def test_before_it_was_set_up_there_is_one_finding() -> None:
     bare = replace(GOOD, units={name: unit(name, "inactive", "") for name in GOOD.units}, digests={})
-    assert faults(bare, api.PrometheusState(answers=False)) == ["nobody watches the cluster"]
+    (finding,) = check(bare, api.PrometheusState(answers=False))
+    assert finding.fault == "nobody watches the cluster"
+    assert finding.advice == "python runbooks/monitoring.py mends it", "with its gates"
 
 
 def test_a_service_that_is_gone_is_named_with_what_it_says() -> None:
