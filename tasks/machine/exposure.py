@@ -48,6 +48,8 @@ _ADVICE = {
     "ollama": "python runbooks/phase1_baseline.py gives it the mesh address (cluster.ollama)",
 }
 
+_MULTICAST_DNS = {"systemd-resolve", "avahi-daemon"}
+
 
 def _probes(_topology: Topology, _host: Host) -> Sequence[Command]:
     return [Command(_PROBE, ("ss", "-H", "-ltnup"))]
@@ -92,7 +94,7 @@ def _exposed(topology: Topology, host: Host, state: Listening) -> Iterator[Findi
             host=host.name,
             fault=f"{name} listens on a public address",
             evidence=", ".join(map(str, sockets)) + _pids(sockets),
-            advice=_advice(host, name, sockets[0]),
+            advice=_advice(topology, host, name, sockets[0]),
         )
 
 
@@ -149,7 +151,25 @@ def _pids(sockets: Sequence[Socket]) -> str:
     return f" (process {', '.join(map(str, pids))})" if pids else ""
 
 
-def _advice(host: Host, name: str, socket: Socket) -> str:
-    first = _ADVICE.get(name, f"Let it listen on {host.wireguard.address} or 127.0.0.1 only")
+def _advice(topology: Topology, host: Host, name: str, socket: Socket) -> str:
+    elsewhere = f"on {host.wireguard.address} at a port that Dockyard does not use itself"
+    mend = _ADVICE.get(name, f"Stop it, or let it listen on 127.0.0.1 only, or {elsewhere}")
     entry = f"{{port: {socket.port}, proto: {socket.protocol}, why: ...}}"
-    return f"{first}. If it is public on purpose, say why: exposed: [{entry}] for {host.name} in the inventory"
+    purpose = f"If it is public on purpose, say why: exposed: [{entry}] for {host.name} in the inventory"
+    return f"{_before(topology, host, name)}{mend}. {purpose}"
+
+
+def _before(topology: Topology, host: Host, name: str) -> str:
+    """What has to be done before ``name`` is switched off: the way to a host may hang on it."""
+    hanging = _multicast_names(topology, host) if name in _MULTICAST_DNS else []
+    if not hanging:
+        return ""
+    names = " and ".join(hanging)
+    return f"First, in hosts.yaml, an address or a DNS name for {names}, which leads nowhere without it; then "
+
+
+def _multicast_names(topology: Topology, host: Host) -> list[str]:
+    """Names of the inventory that the host answers for, or asks for in its LAN, by multicast DNS (RFC 6762)."""
+    neighbours = [one.wireguard.lan for one in topology.hosts.values() if one.site == host.site]
+    names = dict.fromkeys(name for name in (host.hostname, *neighbours) if name)
+    return [name for name in names if name.lower().rstrip(".").endswith(".local")]

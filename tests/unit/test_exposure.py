@@ -102,8 +102,55 @@ def test_one_process_is_one_finding_with_all_its_sockets() -> None:
     both = line("tcp", "0.0.0.0:80", "nginx", 31), line("tcp", "[::]:80", "nginx", 32)
     (finding,) = judged(*both)
     assert finding.evidence == "tcp 0.0.0.0:80, tcp [::]:80 (process 31, 32)"
-    assert "10.20.0.4 or 127.0.0.1" in finding.advice
+    assert finding.advice.startswith(
+        "Stop it, or let it listen on 127.0.0.1 only, or on 10.20.0.4 at a port that Dockyard does not use itself. "
+    )
     assert "exposed: [{port: 80, proto: tcp, why: ...}] for dock-load" in finding.advice
+
+
+def reached_by(name: str, **parts: str) -> Topology:
+    """The lab with another hostname or LAN name of one host."""
+    host = LAB.host(name)
+    hostname = parts.pop("hostname", host.hostname)
+    moved = replace(host, hostname=hostname, wireguard=replace(host.wireguard, **parts))  # type: ignore[arg-type]  # names
+    return replace(LAB, hosts={**LAB.hosts, name: moved})
+
+
+MDNS = line("udp", "0.0.0.0:5353", "avahi-daemon")
+RESOLVED = line("udp", "0.0.0.0:5355", "systemd-resolve")
+SWITCHED_OFF = "systemctl disable --now avahi-daemon"
+
+
+@pytest.mark.parametrize("cluster", [LAB, reached_by("dock-load", hostname="local.example.net")])
+def test_what_answers_for_names_in_the_lan_is_switched_off_where_nobody_asks_it(cluster: Topology) -> None:
+    (finding,) = judged(MDNS, cluster=cluster)
+    assert finding.advice.startswith(SWITCHED_OFF)
+
+
+@pytest.mark.parametrize(
+    ("cluster", "name"),
+    [
+        (reached_by("dock-load", hostname="load.local"), "load.local"),
+        (reached_by("dock-load", hostname="Load.Local."), "Load.Local."),
+        (reached_by("dock-load", lan="pi.local"), "pi.local"),
+    ],
+)
+def test_before_the_way_in_is_cut_the_host_gets_another_name(cluster: Topology, name: str) -> None:
+    (finding,) = judged(MDNS, cluster=cluster)
+    first, _, rest = finding.advice.partition("; then ")
+    assert first == f"First, in hosts.yaml, an address or a DNS name for {name}, which leads nowhere without it"
+    assert rest.startswith(SWITCHED_OFF)
+    (finding,) = judged(RESOLVED, cluster=cluster)
+    assert finding.advice.startswith(f"{first}; then LLMNR=no and MulticastDNS=no")
+    (other,) = judged(line("tcp", "*:111", "rpcbind"), cluster=cluster)
+    assert other.advice.startswith("systemctl disable --now rpcbind.socket"), "the name does not hang on it"
+
+
+def test_a_neighbour_is_found_through_it_too() -> None:
+    cluster = reached_by("dock-prod", lan="pi.local")
+    (finding,) = judged(MDNS, host="dock-edge", cluster=cluster)
+    assert "name for pi.local" in finding.advice
+    assert judged(MDNS, host="dock-dash", cluster=cluster)[0].advice.startswith(SWITCHED_OFF)
 
 
 def with_exposed(ports: Sequence[Exposed], *, of_the_host: bool) -> Topology:
