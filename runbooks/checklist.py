@@ -280,7 +280,8 @@ def _taken(state: ollama.OllamaState) -> str:
     cpus = "all CPUs" if held.cpus is None else f"{held.cpus:g} CPUs"
     memory = "all memory" if held.memory is None else f"{held.memory / 2**30:.3g} GiB"
     used = "just started" if load.cpus is None else f"{load.cpus:.2f} of {cpus} since it started"
-    own = "it does not run" if load.memory is None else f"{used}, {load.memory / 2**30:.2f} GiB of {memory}"
+    takes = "nobody counts its memory" if load.memory is None else f"{load.memory / 2**30:.2f} GiB of {memory}"
+    own = f"{used}, {takes}" if state.service.unit.is_active else "it does not run"
     return f"{own}; the machine's load is {load.host:g} on {load.host_cpus} CPUs"
 
 

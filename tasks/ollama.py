@@ -7,7 +7,7 @@ Dockyard adds is one drop-in of ollama.service; see systemd.resource-control(5) 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dockyard.change import Plan, WriteFile, filled
 from dockyard.errors import UsageError
@@ -40,6 +40,8 @@ ActiveEnterTimestampMonotonic -- ollama.service) || exit
 printf '%s\\n' "$shown"
 group=${shown#*ControlGroup=}; group=/sys/fs/cgroup${group%%
 *}
+there=/sys/fs/cgroup/cgroup.controllers
+[ ! -r "$there" ] || { read -r value <"$there" && printf 'Controllers=%s\\n' "$value"; }
 for name in cpu.max memory.max memory.swap.max; do
   [ ! -r "$group/$name" ] || { read -r value <"$group/$name" && printf '%s=%s\\n' "$name" "$value"; }
 done
@@ -57,7 +59,8 @@ Holders = Callable[[Topology, Observed, str, int], Sequence[str] | None]
 class Limits:
     """What the kernel holds the running Ollama to. None: no limit, or nothing runs.
 
-    ``cpus`` and ``memory`` (bytes) of its control group; the networks that may and may not talk to it.
+    ``cpus`` and ``memory`` (bytes) of its control group; the networks that may and may not talk to it. A kernel that
+    does not count the memory of control groups (``counts_memory``) holds nobody to a limit of it.
     """
 
     cpus: float | None = None
@@ -65,11 +68,12 @@ class Limits:
     swap: int | None = None
     allow: frozenset[str] = frozenset()
     deny: frozenset[str] = frozenset()
+    counts_memory: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """What the running Ollama takes: ``cpus`` on average since it started, ``memory`` now, in bytes. None: none runs.
+    """What the running Ollama takes: ``cpus`` on average since it started, ``memory`` now, in bytes. None: not counted.
 
     ``host`` is the load average of the whole machine over five minutes (proc_loadavg(5)), ``host_cpus`` what it has.
     """
@@ -129,6 +133,7 @@ def read_facts(text: str) -> tuple[Limits, str]:
         swap=_number(said.get("memory.swap.max", "max")),
         allow=frozenset(said["IPAddressAllow"].split()),
         deny=frozenset(said["IPAddressDeny"].split()),
+        counts_memory="memory" in said.get("Controllers", "memory").split(),
     )
     answer = Printed("GET /api/version", said["Version"])
     return limits, str(answer.json().get("version", "")) if answer.text.startswith("{") else ""
@@ -142,7 +147,7 @@ def read_load(text: str) -> Load:
         raise printed.error(0, f"lacks {', '.join(missing)}")
     memory, spent_ns = _counted(said["MemoryCurrent"]), _counted(said["CPUUsageNSec"])
     runs_s = float(said["Uptime"]) - int(said["ActiveEnterTimestampMonotonic"]) / 1e6
-    cpus = spent_ns / 1e9 / runs_s if memory is not None and spent_ns is not None and runs_s > 0 else None
+    cpus = spent_ns / 1e9 / runs_s if spent_ns is not None and runs_s > 0 else None
     return Load(cpus=cpus, memory=memory, host=float(said["Load"]), host_cpus=int(said["CPUs"]))
 
 
@@ -239,17 +244,29 @@ def _faults(topology: Topology, host: str, state: OllamaState, held_by: Sequence
 def _loose(topology: Topology, host: Host, limits: Limits) -> list[Finding]:
     """The limits that the kernel does not hold it to."""
     ollama = _ollama_of(topology)
+    blind = not limits.counts_memory
     wanted = {
         "CPUs": _near(limits.cpus, ollama.cpus, 0.01 * ollama.cpus),
-        "memory": _near(limits.memory, _memory(ollama), _PAGE),
-        "swap": limits.swap == 0,
+        "memory": blind or _near(limits.memory, _memory(ollama), _PAGE),
+        "swap": blind or limits.swap == 0,
         "who may talk to it": limits.allow == allowed(topology, host) and limits.deny >= EVERYBODY,
     }
+    first = [_blind(host.name)] if blind else []
     if all(wanted.values()):
-        return []
+        return first
     evidence = f"not held to: {', '.join(name for name, fine in wanted.items() if not fine)}; the kernel has {limits}"
     advice = f"On {host.name}: systemctl cat {UNIT}: does a later drop-in undo {DROP_IN}? {MEND}"
-    return [_finding(host.name, "Ollama is not held to its limits", evidence, advice)]
+    return [*first, _finding(host.name, "Ollama is not held to its limits", evidence, advice)]
+
+
+def _blind(host: str) -> Finding:
+    """Raspberry Pi OS starts so: its firmware gives the kernel ``cgroup_disable=memory``."""
+    evidence = "memory is not in /sys/fs/cgroup/cgroup.controllers: this kernel started without that control group"
+    advice = (
+        f"On {host}: add cgroup_enable=memory cgroup_memory=1 to the one line of /boot/firmware/cmdline.txt (older "
+        "Raspberry Pi OS: /boot/cmdline.txt; with GRUB: GRUB_CMDLINE_LINUX), then reboot"
+    )
+    return replace(_finding(host, "the kernel holds nobody to a limit of memory", evidence, advice), lasting=True)
 
 
 def allowed(topology: Topology, host: Host) -> frozenset[str]:

@@ -287,8 +287,8 @@ def test_the_volumes_of_k3s_have_a_home_also_in_phase_1() -> None:
 def test_the_load_of_ollama_is_what_it_takes_now_beside_what_it_may() -> None:
     lab, title = test_ollama.LAB, "Ollama's load"
 
-    def shown(load: Load, **limits: Any) -> str:
-        state = test_ollama.state(load=load, limits=replace(test_ollama.LIMITS, **limits))
+    def shown(load: Load, active: str = "active", **limits: Any) -> str:
+        state = test_ollama.state(load=load, active=active, limits=replace(test_ollama.LIMITS, **limits))
         return now_of(title, lab, Observed({"dock-edge": {OLLAMA.name: state}}))
 
     busy = Load(cpus=0.25, memory=3 * 2**29, host=0.52, host_cpus=4)
@@ -297,7 +297,11 @@ def test_the_load_of_ollama_is_what_it_takes_now_beside_what_it_may() -> None:
     assert shown(replace(busy, cpus=None), cpus=None, memory=None) == (
         f"dock-edge: just started, 1.50 GiB of all memory; {machine_load}"
     )
-    assert shown(replace(busy, cpus=None, memory=None)) == f"dock-edge: it does not run; {machine_load}"
+    assert shown(replace(busy, cpus=None, memory=None), "failed") == f"dock-edge: it does not run; {machine_load}"
+    assert shown(replace(busy, memory=None), "inactive") == f"dock-edge: it does not run; {machine_load}"
+    assert shown(replace(busy, memory=None), memory=None) == (
+        f"dock-edge: 0.25 of 1.5 CPUs since it started, nobody counts its memory; {machine_load}"
+    )
     assert now_of(title, lab, Observed()) == "not seen"
 
 

@@ -138,6 +138,21 @@ def test_a_limit_that_the_kernel_does_not_have_is_named(limits: Limits, what: st
     assert said.startswith(f"Ollama is not held to its limits (not held to: {what}; ")
 
 
+def test_a_kernel_that_does_not_count_memory_is_told_from_a_drop_in_that_is_undone() -> None:
+    """Raspberry Pi OS starts with cgroup_disable=memory."""
+    blind = replace(LIMITS, memory=None, swap=None, counts_memory=False)
+    observed = Observed({"dock-edge": {OLLAMA.name: state(limits=blind)}})
+    (finding,) = ollama.check_ollama(LAB, observed, holders=lambda *_: HELD)
+    assert finding.fault == "the kernel holds nobody to a limit of memory"
+    assert finding.lasting, "waiting does not mend it"
+    assert "memory is not in /sys/fs/cgroup/cgroup.controllers" in finding.evidence
+    for words in ("cgroup_enable=memory cgroup_memory=1", "/boot/firmware/cmdline.txt", "/boot/cmdline.txt", "reboot"):
+        assert words in finding.advice
+    first, second = blamed(state(limits=replace(blind, cpus=None)))
+    assert first.startswith("the kernel holds nobody to a limit of memory")
+    assert second.startswith("Ollama is not held to its limits (not held to: CPUs; ")
+
+
 FACTS = """\
 ControlGroup=/system.slice/ollama.service
 IPAddressAllow=10.20.0.5/32 10.20.0.2/32 10.20.0.3/32 127.0.0.0/8 ::1/128
@@ -145,6 +160,7 @@ IPAddressDeny=0.0.0.0/0 ::/0
 CPUUsageNSec=900000000000
 MemoryCurrent=1610612736
 ActiveEnterTimestampMonotonic=600000000
+Controllers=cpuset cpu io memory hugetlb pids rdma misc
 cpu.max=150000 100000
 memory.max=2147483648
 memory.swap.max=0
@@ -160,6 +176,9 @@ def test_what_the_probe_prints_is_read() -> None:
     free = FACTS.replace("150000 1", "max 1").replace("=2147483648", "=max").replace("max=0", "max=max")
     limits, _ = read_facts(free)
     assert (limits.cpus, limits.memory, limits.swap) == (None, None, None)
+    for word, counts in (("cpu io pids", False), ("cpu memory2", False), ("memory", True)):
+        told = FACTS.replace("cpuset cpu io memory hugetlb pids rdma misc", word)
+        assert read_facts(told)[0].counts_memory is counts
     stopped = "ControlGroup=\nIPAddressAllow=\nIPAddressDeny=\nVersion=\n"
     assert read_facts(stopped) == (Limits(), "")
     assert read_facts(FACTS.replace('{"version":"0.12.3"}', "<html>not found</html>"))[1] == ""
@@ -170,6 +189,8 @@ def test_what_it_takes_is_read_and_nothing_of_one_that_does_not_run() -> None:
     for unknown in ("[not set]", str(2**64 - 1)):
         stopped = FACTS.replace("=1610612736", f"={unknown}").replace("=900000000000", f"={unknown}")
         assert read_load(stopped) == Load(cpus=None, memory=None, host=0.52, host_cpus=4)
+    uncounted = FACTS.replace("=1610612736", "=[not set]")
+    assert read_load(uncounted) == Load(cpus=0.25, memory=None, host=0.52, host_cpus=4)
     just_now = FACTS.replace("=600000000\n", "=4200000000\n")
     assert read_load(just_now).cpus is None
 
@@ -207,15 +228,18 @@ class Answering(http.server.BaseHTTPRequestHandler):
 
 def test_the_probe_asks_over_the_network_and_reads_what_systemd_shows(tmp_path: Path) -> None:
     stub = tmp_path / "systemctl"
-    stub.write_text(f"#!/bin/sh\ncat <<'END'\n{FACTS.partition('cpu.max')[0]}END\n")
+    stub.write_text(f"#!/bin/sh\ncat <<'END'\n{FACTS.partition('Controllers')[0]}END\n")
     stub.chmod(0o755)
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     with http.server.HTTPServer(("127.0.0.1", 0), Answering) as server:
         threading.Thread(target=server.handle_request).start()
-        argv = ["sh", "-c", ollama._ASK, "ask", "127.0.0.1", str(server.server_port)]
+        script = ollama._ASK.replace("/sys/fs/cgroup", str(tmp_path))
+        argv = ["sh", "-c", script, "ask", "127.0.0.1", str(server.server_port)]
         ran = subprocess.run(argv, capture_output=True, text=True, check=True, env=environment)
     assert read_facts(ran.stdout) == (Limits(allow=LIMITS.allow, deny=LIMITS.deny), "0.12.3")
     load = read_load(ran.stdout)
     assert (load.memory, load.host_cpus) == (3 * 2**29, len(os.sched_getaffinity(0)))
+    (tmp_path / "cgroup.controllers").write_text("cpuset cpu io pids\n")
     closed = subprocess.run(argv, capture_output=True, text=True, check=True, env=environment)
-    assert read_facts(closed.stdout)[1] == ""
+    limits, version = read_facts(closed.stdout)
+    assert (limits.counts_memory, version) == (False, "")
