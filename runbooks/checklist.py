@@ -125,6 +125,7 @@ def _running(topology: Topology, observed: Observed) -> Mapping[str, set[str]]:
     return {
         "kernel": {state.kernel for host, state in observed.seen(machine.MACHINE).items() if host in replicas},
         "drbd": {state.facts.version for state in replicas.values()},
+        "repository": {state.repository[:8] for state in observed.seen(backup.BACKUP).values() if state.repository},
         "restic": {tools.release for tools in observed.seen(backup.TOOLS).values() if tools.release},
         **(with_k3s if topology.cluster.k3s else {}),
     }

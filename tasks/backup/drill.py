@@ -227,7 +227,11 @@ def plan_record(
         "duration_s": ended.ended - ended.began,
         "reason": "" if ended.ok else str(ended.reason),
     }
-    versions = {"restic": observed.of(TOOLS, on).release, "kernel": kernel(observed, on)}
+    versions = {
+        "restic": observed.of(TOOLS, on).release,
+        "kernel": kernel(observed, on),
+        "repository": observed.of(BACKUP, on).repository[:8],
+    }
     facts = {**about, **dict(ended.counts)}
     return evidence.plan_record(
         topology,

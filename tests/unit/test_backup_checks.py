@@ -326,7 +326,7 @@ def test_what_was_proved_is_written_down_good_or_bad() -> None:
     assert titles(good) == {LOAD: ["record that restore-drill passed"]}
     (change,) = good[LOAD]
     assert all(word in change.diff() for word in ('"equal":3', '"snapshot":"bbbb2222"', '"restic":"0.18.0"', "stopped"))
-    assert f'"kernel":"6.12 of {PROD}"' in change.diff()
+    assert all(word in change.diff() for word in (f'"kernel":"6.12 of {PROD}"', f'"repository":"{REPOSITORY[:8]}"'))
     assert drill.check_equal(LAB, drilled(), on="", run=RUN) == []
     bad = drilled(stage="compare", code="66", counts=(("files", 3), ("equal", 2), ("missing", 1)))
     assert titles(keep(bad)) == {LOAD: ["record that restore-drill failed"]}

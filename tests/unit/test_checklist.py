@@ -23,7 +23,7 @@ from tasks.drbd.document import digest
 from tasks.k3s import K3S, NODES, OBJECTS, STRANGER, Api, Objects
 from tasks.machine import FileSystem, MachineState, Offset
 from tasks.ollama import OLLAMA, Load
-from tests.unit import kube, monitored, replicas, test_ollama
+from tests.unit import backups, kube, monitored, replicas, test_ollama
 from tests.unit.meshes import topology
 
 NOW = datetime(2026, 3, 10, tzinfo=UTC)
@@ -237,18 +237,20 @@ def test_a_release_that_the_inventory_does_not_name_is_known_by_its_file() -> No
     assert kept_with(cluster, kube.observed(cluster), drbd.SWITCHOVER, k3s=file).mark is Mark.TICKED
 
 
-def test_a_restore_that_was_proven_with_another_restic_or_kernel_expires() -> None:
+def test_a_restore_that_was_proven_with_another_restic_kernel_or_repository_expires() -> None:
     cluster = monitored.topology()
     root = FileSystem(mount="/", size=100, free=50)
     clock = Offset(least=0, most=0)
     prod = {
+        backup.BACKUP.name: backups.healthy(cluster)["dock-prod"],
         backup.TOOLS.name: Tools(missing=frozenset(), version="restic 0.18.0 compiled with go1.24"),
         machine.MACHINE.name: MachineState(clock=clock, kernel="6.12", uptime_s=9, file_systems=(root,), missing=()),
         drbd.DRBD.name: replicas.healthy()["dock-prod"],
     }
     seen = Observed({"dock-prod": prod})
-    assert kept_with(cluster, seen, "restore-drill", restic="0.18.0", kernel="6.12").mark is Mark.TICKED
-    for older in ({"restic": "0.17.3"}, {"kernel": "6.1"}):
+    now = {"restic": "0.18.0", "kernel": "6.12", "repository": backups.REPOSITORY[:8]}
+    assert kept_with(cluster, seen, "restore-drill", **now).mark is Mark.TICKED
+    for older in ({"restic": "0.17.3"}, {"kernel": "6.1"}, {"repository": "0a1b2c3d"}):
         assert kept_with(cluster, seen, "restore-drill", **older).mark is Mark.OPEN
     assert backup.TOOLS in checklist.DOMAINS
 
