@@ -3,7 +3,7 @@
 --remove NODE: its pods end in good order, the API forgets it, K3s is stopped there and its token removed. A node that
 is not in the inventory is only forgotten.
 --replace NODE: only forgotten, and only when it is not ready; then `python runbooks/phase1_baseline.py` brings the new
-machine in. (For one that was installed anew, phase 1 does both by itself.)
+machine in. (For one that was installed anew, phase 1 does both by itself; if it carried the volumes: docs/k3s.md.)
 
 Needs: the API; --remove also the host, if it is in the inventory.
 May destroy: nothing. Volumes stay where they are; a node that carries them is refused.

@@ -5,11 +5,11 @@ seconds while pods go on. A copy goes to a worker, at another site if there is o
 alone. Snapshots hold every secret of the cluster.
 
 --restore NAME puts the control plane back to one, with the release that the inventory names; what it is now is moved
-aside, not removed. Workers whose token is another one get that of the snapshot, and all are started anew, as what they
-have seen is newer than the snapshot. While the API answers pods end in good order before: a worker gives those that the
-older datastore does not know a second. On a new disk: run phase1_baseline.py, which stops before the workers, then
-this, then phase1_baseline.py again; the snapshot is brought from the worker that has kept it. If it is from before
-k3s_move.py, the volumes are where they were then.
+aside, not removed. If the API answers, pods end in good order before where the volumes are: a worker gives those that
+the older datastore does not know a second. Workers whose token is another one get that of the snapshot, and all are
+started anew, as what they have seen is newer. If the snapshot is from before k3s_move.py, the volumes are where they
+were then. On a new disk: run phase1_baseline.py, which stops before the workers, then this (the snapshot is brought
+from the worker that has kept it), then phase1_baseline.py again.
 
 Needs: ssh to the nodes (the copy travels through the memory of this machine); --restore also --destroy with the folder
 that is replaced, HOST:/var/lib/rancher/k3s/server.
@@ -32,8 +32,6 @@ from dockyard.steps import Converge, Gate, Step, Wait
 from tasks import k3s
 from tasks.k3s import copies, move, places, upkeep
 from tasks.k3s.steps import ON, SEES, SERVER, bring_token, keep
-
-SEES_PODS: Domains = [k3s.NODES, k3s.OBJECTS]
 
 
 def main() -> int:
@@ -73,7 +71,6 @@ def restoring(name: str, run: str) -> list[Step]:
         Converge("Bring the snapshot from a worker, if it is not there", bring, sees, on=ON, each=True),
         Gate("No volume lies on two workers", move.check_one_copy, [k3s.K3S], on=ON),
         Converge("Bring the release of the inventory, verified", upkeep.plan_fetch, [k3s.K3S], on=ON, each=True),
-        Converge("Let the pods end in good order", partial(move.plan_end, to=""), SEES_PODS, on=SERVER),
         Converge("Put the control plane back", partial(upkeep.plan_restore, name=name, run=run), [k3s.K3S], on=ON[:1]),
         Wait("The API answers", k3s.check_api, [k3s.NODES], timeout_s=300, on=SERVER),
         bring_token("Bring its token to the workers"),
@@ -81,6 +78,7 @@ def restoring(name: str, run: str) -> list[Step]:
             "Start the workers anew", partial(upkeep.plan_follow, name=name, run=run), [k3s.K3S], on=ON, each=True
         ),
         Wait("Every node is ready", upkeep.check_started, SEES, timeout_s=300, on=ON),
+        Converge("Let pods start where the volumes are", upkeep.plan_open, [k3s.NODES], on=SERVER),
     ]
 
 

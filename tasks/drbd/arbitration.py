@@ -104,7 +104,9 @@ def advice(setup: Setup, world: World, controller: str | None = None) -> Advice:
     if writers(setup, world):
         return Advice(Kind.SERVES, f"{NOTHING}, {world.record} serves")
     if setup.version is Version.V9 and world.record in world.primary & world.quorate:
-        return Advice(Kind.RESTART, f"on {world.record}: systemctl restart dockyard-storage")
+        return Advice(
+            Kind.RESTART, f"on {world.record}, once no pod has it mounted: systemctl restart dockyard-storage"
+        )
     for to in (world.record, setup.peer(world.record)):
         if not refusals(setup, world, to, controller):
             return Advice(Kind.FAILOVER, failover(setup, to), to, world)

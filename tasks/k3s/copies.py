@@ -94,6 +94,8 @@ def check_put_back(topology: Topology, observed: Observed) -> list[Finding]:
     With another certificate authority and an empty datastore a worker would end the pods that it has within a second
     (`HandlePodCleanups` in pkg/kubelet/kubelet_pods.go), and nothing would say which one carries the volumes.
     """
+    if topology.cluster.k3s is None:
+        return []
     server = server_of(topology).name
     made, api = observed.of(K3S, server).server_token, observed.of(NODES, server)
     states = {host.name: observed.seen(K3S).get(host.name) for host in workers(topology)}

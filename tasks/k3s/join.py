@@ -214,10 +214,15 @@ def plan_marks(topology: Topology, observed: Observed) -> Plan:
 def _refuse_lost(api: Api, live: Objects) -> None:
     if not api.answers or any(is_labelled(node) for node in api.nodes.nodes.values()):
         return
-    if not live.answers or live.of_kind("PersistentVolume"):
+    if not live.answers:
+        raise StepFailed(
+            f"no node has the label {places.STORAGE_LABEL}, and the API does not say whether there are volumes",
+            advice=f"It said: {live.said}. Run this again when it answers.",
+        )
+    if live.of_kind("PersistentVolume"):
         raise StepFailed(
             f"no node has the label {places.STORAGE_LABEL}, and volumes were made before: where are their data?",
-            advice=f"{live.said or 'The node that had it was forgotten'}. {CARRIER_LOST}",
+            advice=f"The node that had it was forgotten. {CARRIER_LOST}; then this again.",
         )
 
 

@@ -18,7 +18,7 @@ from tasks.k3s.api import KUBECTL, NODES, OBJECTS
 from tasks.k3s.binary import digest, fetch, switch
 from tasks.k3s.config import restart, server_of, settings
 from tasks.k3s.facts import K3S, NodeHost, is_node
-from tasks.k3s.join import check_joined, finding, forget, workers
+from tasks.k3s.join import check_joined, finding, forget, is_labelled, workers
 from tasks.k3s.nodes import Node, Truth
 from tasks.k3s.pods import pods
 
@@ -48,13 +48,16 @@ refuses itself with it (github.com/k3s-io/k3s/issues/3435).
 """
 
 _RESTORE = """\
-set -eu; umask 077; from=$1 data=$2 unit=$3 password=$4 aside=$5 note=$6 text=$7
+set -eu; umask 077; from=$1 data=$2 unit=$3 password=$4 aside=$5 note=$6 label=$7 text=$8
 [ -d "$from/db" ]
 [ -s "$from/token" ]
 install -d -m 0700 -- "$aside"
 for part in db tls cred token; do
   rm -rf -- "$data/server/$part.new"
   [ ! -e "$from/$part" ] || cp -a -- "$from/$part" "$data/server/$part.new"
+done
+for node in $(timeout 20 k3s kubectl get nodes --selector "$label" -o name 2>/dev/null || :); do
+  timeout 90 k3s kubectl drain "${node#node/}" --ignore-daemonsets --delete-emptydir-data --timeout=80s >&2 || :
 done
 trap 'exit 129' HUP; trap 'exit 143' TERM; trap 'systemctl start "$unit"' EXIT
 systemctl stop "$unit"
@@ -68,7 +71,11 @@ if [ -e "$from/node-password" ]; then
   cp -a -- "$from/node-password" "$password"
 fi
 printf '%s\\n' "$text" >"$note"; sync -f -- "$note\""""
-"""All is copied before anything stands still, so that a full disk leaves the control plane as it was."""
+"""All is copied before anything stands still, so that a full disk leaves the control plane as it was.
+
+Then the pods of who carries the volumes end in good order, if the control plane still can: a worker gives those that
+the older datastore does not know one second (`HandlePodCleanups` in pkg/kubelet/kubelet_pods.go).
+"""
 
 _NOTE = """\
 set -eu; install -d -- "$(dirname -- "$1")"; printf '%s\\n' "$2" >"$1"; sync -f -- "$1\""""
@@ -157,6 +164,14 @@ def plan_uncordon(topology: Topology, observed: Observed, *, host: str) -> Plan:
     return {server: [Run(title=f"let pods start on {host} again", argv=(*KUBECTL, "uncordon", host))]}
 
 
+def plan_open(topology: Topology, observed: Observed) -> Plan:
+    """Let pods start on who carries the volumes, after a restore: the snapshot may know it as drained."""
+    server = server_of(topology).name
+    nodes = observed.of(NODES, server).nodes.nodes
+    closed = [name for name, node in nodes.items() if is_labelled(node) and node.unschedulable]
+    return filled({server: [Run(title=f"open {name} again", argv=(*KUBECTL, "uncordon", name)) for name in closed]})
+
+
 def check_upgraded(topology: Topology, observed: Observed, *, host: str) -> list[Finding]:
     """A node runs the wanted release and is ready."""
     found = check_upgrade(topology, observed)
@@ -226,10 +241,11 @@ def plan_restore(topology: Topology, observed: Observed, *, name: str, run: str)
         )
     aside = f"{places.SNAPSHOTS}/before-{run}"
     source = f"{places.SNAPSHOTS}/{name}"
-    where = (source, places.DATA, places.SERVER, places.NODE_PASSWORD, aside, places.RESTORED)
+    label = f"{places.STORAGE_LABEL}={places.HERE}"
+    where = (source, places.DATA, places.SERVER, places.NODE_PASSWORD, aside, places.RESTORED, label)
     argv = ("sh", "-c", _RESTORE, "restore", *where, note)
     title = f"put the control plane back to {name}; what it is now goes to {aside}"
-    back = Run(title=title, argv=argv, timeout_s=600, destroys=f"{server}:{places.DATA}/server")
+    back = Run(title=title, argv=argv, timeout_s=900, destroys=f"{server}:{places.DATA}/server")
     return {server: [*_release(topology, server, state), back]}
 
 

@@ -296,31 +296,51 @@ def mounted_by(guard: Guard, **tables: str) -> None:
         (folder / "mountinfo").write_text(table)
 
 
+def in_pods(guard: Guard, *pids: int) -> Path:
+    """The processes that the control groups of Kubernetes hold."""
+    procs = guard.folder / "cgroup" / "kubepods.slice" / "pod" / "cgroup.procs"
+    procs.parent.mkdir(parents=True)
+    procs.write_text("".join(f"{pid}\n" for pid in pids))
+    return procs
+
+
 @pytest.mark.parametrize("mounted", [True, False])
-def test_down_leaves_all_as_it_is_while_somebody_else_has_it_mounted(guard: Guard, mounted: bool) -> None:
+@pytest.mark.parametrize(
+    ("ours", "of_the_pod", "held"),
+    [
+        (HELD, MOUNTINFO.replace("/srv/data", "/var/lib/opencloud"), f"{OF_A_POD} /var/lib/opencloud"),
+        (HELD, "", OF_A_POD),
+        (MOUNTINFO, MOUNTINFO, "/srv/data"),
+    ],
+    ids=["bound by a kubelet", "of a pod that has just ended", "in a pod, at the same place"],
+)
+def test_down_leaves_all_as_it_is_while_a_pod_has_it_mounted(
+    guard: Guard, mounted: bool, ours: str, of_the_pod: str, held: str
+) -> None:
     guard("up")
     before = guard.changed
-    mounted_by(guard, process_1=MOUNTINFO, process_77=MOUNTINFO.replace("/srv/data", "/var/lib/opencloud"))
+    mounted_by(guard, self=ours, process_77=of_the_pod)
+    in_pods(guard, 77, 78)
     guard.finds("mounted", "" if mounted else None)
     refused = guard("down")
     assert (refused.returncode, guard.changed) == (1, before)
     assert guard("alone").stderr == refused.stderr
-    assert "nothing was unmounted: /var/lib/opencloud\n" in refused.stderr
+    assert f"nothing was unmounted: {held}\n" in refused.stderr
     assert "k3s kubectl drain dock-prod" in refused.stderr
 
 
-def test_down_does_not_mind_who_only_sees_our_own_mount(guard: Guard) -> None:
+def test_down_does_not_mind_our_own_mount_and_namespaces_that_follow_it(guard: Guard) -> None:
+    """The namespace of a backup holds the binds of pods that have ended, and ends with the storage."""
     guard("up")
-    mounted_by(guard, process_1=MOUNTINFO, process_77=MOUNTINFO)
+    mounted_by(guard, self=MOUNTINFO, process_77=HELD)
     assert guard("down").returncode == 0
 
 
 def test_pods_end_and_let_go_before_the_storage_does_when_the_machine_goes_down(guard: Guard) -> None:
     guard("up")
     guard.finds("system", "stopping")
-    mounted_by(guard, process_1=HELD, self=HELD)
-    procs = guard.folder / "cgroup" / "kubepods.slice" / "pod" / "cgroup.procs"
-    procs.parent.mkdir(parents=True)
+    mounted_by(guard, self=HELD)
+    procs = in_pods(guard)
     (guard.folder / "bin" / "sleep").write_text(f"#!/bin/sh\n: >{procs}\n")
     with subprocess.Popen(["/bin/sleep", "600"]) as pod:
         procs.write_text(f"{pod.pid}\n")

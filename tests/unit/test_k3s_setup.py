@@ -71,6 +71,7 @@ def test_what_is_set_up_is_left_alone() -> None:
 def test_without_k3s_in_the_inventory_nothing_is_planned_or_asked() -> None:
     without = replace(LAB, cluster=replace(LAB.cluster, k3s=None, opencloud=None))
     assert [plan for plan in all_plans(without, Observed()) if plan] == []
+    assert k3s.check_put_back(without, Observed()) == []
     domains = (k3s.K3S, k3s.NODES, k3s.OBJECTS, k3s.STRANGER, opencloud.SECRET, opencloud.OPENCLOUD)
     assert not any(one.concerns(without, host) for one in domains for host in without.hosts.values())
 
@@ -226,13 +227,14 @@ def test_a_label_with_another_value_is_none() -> None:
     assert titles(k3s.plan_marks(LAB, found)) == {LOAD: [f"label {PROD}: the volumes are there"]}
 
 
-@pytest.mark.parametrize("live", [None, k3s.Objects(answers=False, said="connection refused")])
-def test_a_label_that_went_with_its_node_is_not_given_to_somebody_else(live: k3s.Objects | None) -> None:
+def test_a_label_that_went_with_its_node_is_not_given_to_somebody_else() -> None:
     """Copies of the data may lie on two workers: the one that had the label was forgotten."""
-    found = observed(LAB, nodes=api(LAB, dock_prod={"labels": {}}), live=live)
+    lost = api(LAB, dock_prod={"labels": {}})
     with pytest.raises(StepFailed, match="where are their data") as refused:
-        k3s.plan_marks(LAB, found)
+        k3s.plan_marks(LAB, observed(LAB, nodes=lost))
     assert "k3s_move.py --to HOST" in refused.value.advice
+    with pytest.raises(StepFailed, match="does not say whether there are volumes"):
+        k3s.plan_marks(LAB, observed(LAB, nodes=lost, live=k3s.Objects(answers=False, said="refused")))
 
 
 def test_two_labels_are_not_decided_by_us() -> None:

@@ -12,9 +12,7 @@ import pytest
 from dockyard.errors import StepFailed
 from dockyard.observe import Observed
 from dockyard.secret import Secret
-from dockyard.steps import Converge
 from dockyard.topology import Topology
-from runbooks import k3s_snapshot
 from tasks import k3s
 from tasks.k3s import copies, places, upkeep
 from tasks.k3s.facts import TokenSeen
@@ -130,6 +128,8 @@ def fake_systemctl(folder: Path) -> dict[str, str]:
 
 def test_a_snapshot_and_its_restore_move_everything_together(tmp_path: Path) -> None:
     environment = fake_systemctl(tmp_path)
+    (tmp_path / "bin" / "k3s").write_text(f'#!/bin/sh\necho "$*" >>{tmp_path}/told; echo node/dock-prod; exit 1\n')
+    (tmp_path / "bin" / "k3s").chmod(0o755)
     server = tmp_path / "data" / "server"
     (server / "db").mkdir(parents=True)
     password = tmp_path / "node" / "password"
@@ -149,12 +149,14 @@ def test_a_snapshot_and_its_restore_move_everything_together(tmp_path: Path) -> 
         "-c",
         upkeep._RESTORE,
         "restore",
-        *map(str, (kept, tmp_path / "data", "k3s", password, aside, note, "one now")),
+        *map(str, (kept, tmp_path / "data", "k3s", password, aside, note, "volumes=here", "one now")),
     ]
+    drain = "kubectl drain dock-prod --ignore-daemonsets --delete-emptydir-data --timeout=80s"
     subprocess.run(restore, check=True, env=environment)
     assert {path.read_text() for path in (server / "db/state.db", server / "token", password)} == {"old"}
     assert {(aside / name).read_text() for name in ("db/state.db", "token", "node-password")} == {"new"}
     assert note.read_text() == "one now\n"
+    assert (tmp_path / "told").read_text().splitlines() == ["kubectl get nodes --selector volumes=here -o name", drain]
 
 
 @pytest.mark.parametrize("missing", ["db", "token"])
@@ -165,7 +167,7 @@ def test_half_a_snapshot_is_not_restored(tmp_path: Path, missing: str) -> None:
         (kept / part).mkdir(parents=True)
         (kept / part / "rows").write_text("rows")
     where = map(str, (kept, tmp_path / "data", "k3s", tmp_path / "password", tmp_path / "aside", tmp_path / "note"))
-    restore = ["sh", "-c", upkeep._RESTORE, "restore", *where, "one now"]
+    restore = ["sh", "-c", upkeep._RESTORE, "restore", *where, "volumes=here", "one now"]
     assert subprocess.run(restore, check=False, env=environment).returncode != 0
     assert not (tmp_path / "asked").exists(), "nothing was stopped"
 
@@ -179,7 +181,7 @@ def test_a_restore_that_finds_no_room_leaves_the_control_plane_as_it_was(tmp_pat
         (folder / "db").mkdir(parents=True)
         (folder / "token").write_text(folder.name)
     where = map(str, (kept, tmp_path / "data", "k3s", tmp_path / "password", tmp_path / "aside", tmp_path / "note"))
-    restore = ["sh", "-c", upkeep._RESTORE, "restore", *where, "one now"]
+    restore = ["sh", "-c", upkeep._RESTORE, "restore", *where, "volumes=here", "one now"]
     assert subprocess.run(restore, check=False, env=environment, capture_output=True).returncode != 0
     assert (server / "db").is_dir()
     assert (server / "token").read_text() == "server"
@@ -282,11 +284,10 @@ def test_no_other_control_plane_waits_to_be_put_back(seen: Observed) -> None:
     assert copies.check_put_back(LAB, seen) == []
 
 
-def test_pods_end_before_a_restore_that_may_not_know_them() -> None:
-    step = next(step for step in k3s_snapshot.restoring(KEPT, "run") if "good order" in step.title)
-    assert isinstance(step, Converge)
-    assert titles(step.plan(LAB, observed(LAB))) == {LOAD: [f"drain {PROD}: opencloud-1"]}
-    assert step.plan(LAB, new_disk()) == {}
+def test_who_carries_the_volumes_is_opened_after_a_restore() -> None:
+    closed = api(LAB, dock_prod={"unschedulable": True}, dock_mirror={"unschedulable": True})
+    assert titles(upkeep.plan_open(LAB, observed(LAB, nodes=closed))) == {LOAD: [f"open {PROD} again"]}
+    assert upkeep.plan_open(LAB, observed(LAB)) == {}
 
 
 def test_a_packed_snapshot_arrives_whole_and_for_one_alone_or_not_at_all(tmp_path: Path) -> None:
