@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from dockyard import markdown
 from dockyard.checklist import Box, Judged, Mark, Proof, judge
@@ -301,9 +301,17 @@ def _mesh(topology: Topology, observed: Observed) -> str:
 
 
 def _home(topology: Topology, observed: Observed) -> str:
-    said = list(_homes(topology, observed))
+    said = [*_homes(topology, observed), *_outside(topology)]
     blind = observed.unseen(drbd.DRBD) or observed.unseen(k3s.K3S)
     return ", ".join(said) or (UNSEEN if blind else "no volumes")
+
+
+def _outside(topology: Topology) -> Iterator[str]:
+    """Volumes that a failover and a backup leave behind."""
+    cluster = topology.cluster
+    path = cluster.k3s.volumes.path if cluster.k3s and cluster.opencloud else ""
+    if path and cluster.drbd and not PurePosixPath(path).is_relative_to(cluster.drbd.mount):
+        yield f"{path} is on one host alone, and in no backup (docs/k3s.md, Into the replicated storage)"
 
 
 def _homes(topology: Topology, observed: Observed) -> Iterator[str]:

@@ -12,6 +12,7 @@ the line hands over, too. DRBD's own refusals are never overridden.
 May destroy: planned nothing, the storage is away for seconds. --disaster: what the writer could not send any more.
 Way back: --to the other host, once both are connected and in sync again.
 Cut off in the middle: run it again with the same --to, from any machine; to go back instead, --to the other host.
+Pods of K3s that have it mounted keep a planned switch back: drain their node before, k3s_move.py afterwards.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from dockyard.caller import this_run
 from dockyard.cli import add_change_options, carry_out, options_of, parser
 from dockyard.evidence import EVIDENCE
 from dockyard.observe import Domains, Observed
-from dockyard.steps import Confirm, Converge, Gate, Options, Step, Wait
+from dockyard.steps import Confirm, Converge, Gate, Options, Show, Step, Wait
 from dockyard.topology import Topology
 from tasks import drbd, machine
 from tasks.k3s import release
@@ -57,7 +58,15 @@ def _options(arguments: argparse.Namespace, topology: Topology) -> Options:
 
 def _steps(arguments: argparse.Namespace, topology: Topology) -> list[Step]:
     to = drbd.replica_called(topology, arguments.to)
-    return disaster(to) if arguments.disaster else planned(to)
+    return [*(disaster(to) if arguments.disaster else planned(to)), *_following(topology, to)]
+
+
+def _following(topology: Topology, to: str) -> list[Step]:
+    """What does not follow the storage by itself: pods whose volumes lie in it."""
+    if not (topology.cluster.k3s and topology.cluster.k3s.volumes.mounted):
+        return []
+    line = f"OpenCloud does not follow the storage by itself: python runbooks/k3s_move.py --to {to}"
+    return [Show("What is left to do", lambda _topology, _observed: [line], [])]
 
 
 def planned(to: str) -> list[Step]:

@@ -161,7 +161,7 @@ def _refuse_other_names(hosts: Sequence[str], observed: Observed) -> None:
     if wrong:
         raise StepFailed(
             "; ".join(f"{host} calls itself {name!r}" for host, name in wrong.items()),
-            advice="DRBD finds itself in its file by `uname -n`: hostnamectl set-hostname NAME, or mend hosts.yaml.",
+            advice="DRBD finds itself in its file by `uname -n`: hostnamectl set-hostname NAME (as in hosts.yaml).",
         )
 
 

@@ -31,7 +31,8 @@ def procedure(seed: Seed) -> list[str]:
     """Lines to read and type, in order; those that begin with ``#`` are for the person."""
     name, minor, here, there = seed.resource, seed.minor, seed.primary, seed.secondary
     return [
-        f"# 0. {here} holds the data and was promoted once; {there} has the same {name}.res and nothing to lose.",
+        f"# 0. {here} holds the data and was promoted once; {there} has the same {name}.res and nothing to lose:",
+        "#    python runbooks/phase2_drbd.py, and Ctrl-C while its last step waits for the copy.",
         f"#    {seed.disk} on {here} and {seed.target_disk} on {there} must have the same size to the byte: compare",
         f"#    `blockdev --getsize64`{'.' if seed.metadata else ' (internal metadata lies at the end of the disk).'}",
         f"# 1. On {there}: drbdadm down {name}, until step 6. On {here}, once nothing uses the storage (a Primary",
@@ -55,6 +56,8 @@ def procedure(seed: Seed) -> list[str]:
         f"drbdadm up {name}",
         "# 7. The proof, before you trust it: `drbdsetup status --statistics` must end with out-of-sync:0 after",
         f"drbdadm verify {name}",
+        f"# 8. On {here}: the storage belongs to Dockyard again, with what uses it.",
+        f"systemctl start {places.STORAGE}",
         "# Never do step 1 without steps 2 to 4: DRBD would take a Secondary full of garbage for a good copy.",
     ]
 

@@ -187,19 +187,23 @@ def plan_stop(topology: Topology, observed: Observed, *, to: str) -> Plan:
 def _stops(observed: Observed, host: str) -> list[Change]:
     units = observed.of(USERS, host).units.items()
     running = [name for name, state in units if state.active not in {"inactive", "failed"}]
-    return [Run(title=f"stop {name}", argv=("systemctl", "stop", "--", name), timeout_s=300) for name in running]
+    script = f'{_ALONE} && systemctl stop -- "$1"'
+    return [Run(title=f"stop {name}", argv=("sh", "-c", script, "stop", name), timeout_s=300) for name in running]
 
+
+_ALONE = f"{{ {places.GUARD} alone || [ $? = 2 ]; }}"
+"""Nothing is stopped while a pod keeps the storage: it could not be handed over. An older script, which phase 2 has not
+replaced yet, does not know ``alone``, and ends with 2."""
 
 DEMOTE: Change = Run(
     title="unmount and demote",
     argv=(
         "sh",
         "-c",
-        f"{{ {places.GUARD} alone || [ $? = 2 ]; }} && systemctl stop {places.STORAGE} && {places.GUARD} down",
+        f"{_ALONE} && systemctl stop {places.STORAGE} && {places.GUARD} down",
     ),
     timeout_s=240,
 )
-"""An older script, which phase 2 has not replaced yet, does not know ``alone``, and ends with 2."""
 
 
 def plan_demote(topology: Topology, observed: Observed, *, to: str) -> Plan:

@@ -31,7 +31,7 @@ from tasks.k3s.join import (
 from tasks.k3s.nodes import Node, Truth
 from tasks.k3s.objects import Manifests, drift
 from tasks.k3s.pods import Pod, pods
-from tasks.k3s.volumes import volumes
+from tasks.k3s.volumes import Volume, volumes
 
 MENDS = "python runbooks/phase1_baseline.py mends it"
 _ANEW = "k3s kubectl -n opencloud rollout restart deployment opencloud"
@@ -242,10 +242,16 @@ def _stored(topology: Topology, observed: Observed, home: str) -> Iterator[Findi
         if state.volumes.get(volume.path) != name:
             mounted = "something is mounted" if state.mounted else "nothing is mounted"
             evidence = f"{volume.path}/{places.MARKER} is not there; {mounted} at {settings(topology).volumes.path}"
-            advice = (
+            look = (
                 f"On {home}: findmnt; ls -la {volume.path}. Its pod does not start without, so nothing is overwritten"
             )
-            yield finding(home, f"the volume {name} is not there", evidence, advice)
+            yield finding(home, f"the volume {name} is not there", evidence, _there(observed, name, volume) or look)
+
+
+def _there(observed: Observed, name: str, volume: Volume) -> str:
+    """How pods follow a volume that another worker has."""
+    hosts = [host for host, state in observed.seen(K3S).items() if state.volumes.get(volume.path) == name]
+    return f"It is on {hosts[0]}: python runbooks/k3s_move.py --to {hosts[0]}" if len(hosts) == 1 else ""
 
 
 def _objects(topology: Topology, observed: Observed, home: str, manifests: Sequence[Manifests]) -> Iterator[Finding]:

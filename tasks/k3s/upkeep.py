@@ -116,7 +116,16 @@ def check_upgrade(topology: Topology, observed: Observed) -> list[Finding]:
         found.append(
             finding(server, fault, f"it runs {node.version}", "Change cluster.k3s.version, one step at a time")
         )
+    state = observed.seen(K3S).get(server)
+    if pinned and node and state and node.version != pinned and _runs_old_file(topology, server, state):
+        fault = f"cluster.k3s.sha256 is still that of {node.version}"
+        found.append(finding(server, fault, state.binary, f"Give the one of {pinned}: both change together"))
     return found
+
+
+def _runs_old_file(topology: Topology, host: str, state: NodeHost) -> bool:
+    """Whether nothing would be changed for another version: the file that is wanted runs already."""
+    return bool(state.binary) and not state.stale and not _runs_another(topology, host, state)
 
 
 def _skew(running: str, wanted: str) -> str:

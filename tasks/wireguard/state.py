@@ -96,11 +96,13 @@ class WireguardState:
         return self.key.public_key if self.key else ""
 
 
-_DUMP = r"""dump=$(wg show all dump) || exit
+_DUMP = r"""command -v wg >/dev/null || [ -n "$(ip -o link show type wireguard)" ] || exit 0
+dump=$(wg show all dump) || exit
 [ -z "$dump" ] || printf '%s\n' "$dump" | awk -F'\t' -v OFS='\t' '
 NF == 5 { if ($2 != "(none)") $2 = "(hidden)"; print; next }
 NF == 9 { if ($3 != "(none)") $3 = "(hidden)"; print; next }
 { print "(a line of " NF " fields)" }'"""
+"""A host without wireguard-tools and without an interface has nothing to show: phase 1 has yet to install them."""
 
 _FILES = r"""i={interface}; d=/etc/wireguard
 printf 'now||||%s\n' "$(date +%s)"

@@ -277,8 +277,13 @@ def now_of(risk: str, cluster: Topology, seen: Observed) -> str:
 
 
 def test_the_volumes_of_k3s_have_a_home_also_in_phase_1() -> None:
-    cluster, title = kube.topology(), "volumes have one home"
+    both, title = kube.topology(), "volumes have one home"
+    cluster = replace(both, cluster=replace(both.cluster, drbd=None))
     assert now_of(title, cluster, kube.observed(cluster)) == "opencloud on dock-prod"
+    assert now_of(title, both, kube.observed(both)) == (
+        "opencloud on dock-prod, "
+        "/srv/k3s is on one host alone, and in no backup (docs/k3s.md, Into the replicated storage)"
+    )
     bare = {host: kube.bare(cluster, host) for host in kube.NODE_NAMES}
     assert now_of(title, cluster, kube.observed(cluster, bare)) == "no volumes"
     assert now_of(title, cluster, away(kube.PROD, K3S.name)) == "not seen"

@@ -159,6 +159,17 @@ def test_mirror_without_its_taint_two_homes_and_strangers_are_named() -> None:
     ]
 
 
+def test_a_volume_that_another_worker_has_is_followed() -> None:
+    hosts = {host: planned(LAB, host) for host in NODE_NAMES}
+    hosts[MIRROR] = replace(hosts[MIRROR], volumes=hosts[PROD].volumes)
+    hosts[PROD] = replace(hosts[PROD], volumes={})
+    (said,) = found(observed(LAB, hosts))
+    assert (said.fault, said.advice) == (
+        "the volume opencloud is not there",
+        f"It is on {MIRROR}: python runbooks/k3s_move.py --to {MIRROR}",
+    )
+
+
 def test_a_host_that_is_away_is_one_finding_and_not_five() -> None:
     hosts: dict[str, object] = {host: planned(LAB, host) for host in NODE_NAMES}
     hosts[PROD] = Unreachable(PROD, "no route to host")

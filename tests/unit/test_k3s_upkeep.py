@@ -77,6 +77,13 @@ def test_steps_that_kubernetes_cannot_take_are_refused(wanted: str, fault: str) 
     assert [fault in one.fault for one in found] == ([True] if fault else [])
 
 
+def test_a_version_without_its_checksum_is_no_upgrade() -> None:
+    half = topology(version="v1.34.1+k3s1")
+    assert [one.fault for one in upkeep.check_upgrade(half, before(half))] == [
+        f"cluster.k3s.sha256 is still that of {VERSION}"
+    ]
+
+
 def test_a_node_that_is_not_ready_stops_an_upgrade() -> None:
     assert [one.host for one in upkeep.check_upgrade(NEW, before(dock_mirror={"ready": Truth.FALSE}))] == [MIRROR]
 

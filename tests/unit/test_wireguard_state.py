@@ -38,6 +38,17 @@ def test_hiding_keys_leaves_the_rest_as_it_was_recorded(dump: Sample, tmp_path: 
     assert read_dump(dump.text).complete
 
 
+@pytest.mark.parametrize(("interface", "code"), [("", 0), ("7: wg0: <POINTOPOINT,NOARP,UP> mtu 1420", 127)])
+def test_without_the_tools_there_is_nothing_unless_there_is_an_interface(
+    tmp_path: Path, interface: str, code: int
+) -> None:
+    ip = tmp_path / "ip"
+    ip.write_text(f"#!/bin/sh\necho '{interface}'\n")
+    ip.chmod(0o755)
+    done = subprocess.run(["/bin/sh", "-c", state._DUMP], check=False, capture_output=True, env={"PATH": str(tmp_path)})
+    assert (done.returncode, done.stdout) == (code, b"")
+
+
 def test_no_interface_at_all_is_an_empty_answer(tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.write_text("")
