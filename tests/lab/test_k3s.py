@@ -67,6 +67,10 @@ def begin_again(lab: Lab) -> None:
     lab["dock-load"].wait_until_succeeds(f"! {PODS} | grep -F {name}", sudo=True, timeout_s=90)
 
 
+def newest_snapshot(load: Machine) -> str:
+    return load.succeed("ls -t /var/lib/dockyard/k3s-snapshots | head -n 1", sudo=True).strip()
+
+
 def named(ran: Ran, host: str, *words: str) -> None:
     """Some finding about ``host`` has all these words."""
     findings = [one for step in ran.document["steps"] for one in step["findings"]]
@@ -255,7 +259,7 @@ def test_an_upgrade_goes_node_by_node_and_back_is_the_snapshot_alone(
     assert {node["status"]["nodeInfo"]["kubeletVersion"] for node in objects(meshed, "nodes")} == {"v1.34.1+standin"}
     assert not any(node["spec"].get("unschedulable") for node in objects(meshed, "nodes"))
     assert fetched(meshed["dock-edge"], "/data/kept") == "kept\n"
-    (taken,) = meshed["dock-load"].succeed("ls /var/lib/dockyard/k3s-snapshots", sudo=True).split()
+    taken = newest_snapshot(meshed["dock-load"])
     assert taken.startswith("before-upgrade-")
     assert runbooks.succeed("k3s_upgrade", "--yes", "--json", *where).changes == {}
     for version, fault in (("v1.36.0", "skips a minor release"), ("v1.33.5", "would be a step back")):
@@ -279,7 +283,7 @@ def test_a_token_is_rotated_and_a_snapshot_brings_the_old_one_back(
     load, mirror = meshed["dock-load"], meshed["dock-mirror"]
     old = load.succeed(f"cat {TOKEN}", sudo=True)
     runbooks.succeed("k3s_snapshot", "--yes")
-    (name,) = load.succeed("ls /var/lib/dockyard/k3s-snapshots", sudo=True).split()
+    name = newest_snapshot(load)
     runbooks.succeed("k3s_token", "--yes")
     new = load.succeed(f"cat {TOKEN}", sudo=True)
     assert new != old
@@ -347,7 +351,7 @@ def test_a_control_plane_on_a_new_disk_is_brought_back_from_the_copy_at_a_worker
     meshed["dock-prod"].succeed(f"echo kept >{VOLUME}/data/kept", sudo=True)
     old = load.succeed(f"cat {TOKEN}", sudo=True)
     runbooks.succeed("k3s_snapshot", "--yes")
-    (name,) = load.succeed("ls /var/lib/dockyard/k3s-snapshots", sudo=True).split()
+    name = newest_snapshot(load)
 
     load.reset()
     refused = runbooks.run("phase1_baseline", "--yes")
