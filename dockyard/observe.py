@@ -144,3 +144,7 @@ def sweep(nornir: Nornir, domains: Domains, *, settled: bool = False) -> Observe
         if answer.exception is not None:
             raise answer.exception
     return Observed({host: answer[0].result for host, answer in answers.items()})
+
+
+Holders = Callable[[Topology, Observed, str, int], Sequence[str] | None]
+"""Who listens at a port of a host's mesh address, or keeps others from it; None: that could not be seen."""

@@ -6,14 +6,14 @@ Dockyard adds is one drop-in of ollama.service; see systemd.resource-control(5) 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from dockyard.change import Plan, WriteFile, filled
 from dockyard.errors import UsageError
 from dockyard.files import FileState, read_file
 from dockyard.findings import Cause, Finding
-from dockyard.observe import Domain, Observed
+from dockyard.observe import Domain, Holders, Observed
 from dockyard.parsing import Printed
 from dockyard.remote import Command, Outputs
 from dockyard.rendering import render
@@ -50,9 +50,6 @@ printf 'Uptime=%s\\nLoad=%s\\nCPUs=%s\\n' "$uptime" "$load" "$(nproc)"
 request='exec 3<>"/dev/tcp/$1/$2" && printf "GET /api/version HTTP/1.0\\r\\nHost: $1\\r\\n\\r\\n" >&3 && cat <&3'
 said=$(timeout 5 bash -c "$request" ask "$1" "$2" 2>/dev/null | sed -n '$p' | tr -cd ' -~')
 printf 'Version=%s\\n' "$said\""""
-
-Holders = Callable[[Topology, Observed, str, int], Sequence[str] | None]
-"""Who listens at a port of a host's mesh address, or keeps others from it; None: that could not be seen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

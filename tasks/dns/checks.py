@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from dockyard.findings import Cause, Finding
-from dockyard.observe import Observed
+from dockyard.observe import Holders, Observed
 from dockyard.topology import Topology
 from dockyard.unseen import unseen
 from tasks.dns.answers import ANSWERS, Answers, wanted
 from tasks.dns.server import CONFIG, DNS, PACKAGE, UNIT, DnsState, texts
-
-Holders = Callable[[Topology, Observed, str, int], Sequence[str] | None]
-"""Who listens at a port of a host's mesh address, or keeps others from it; None: that could not be seen."""
 
 PORT = 53
 MEND = "python runbooks/phase1_baseline.py mends it"

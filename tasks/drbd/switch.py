@@ -197,11 +197,7 @@ replaced yet, does not know ``alone``, and ends with 2."""
 
 DEMOTE: Change = Run(
     title="unmount and demote",
-    argv=(
-        "sh",
-        "-c",
-        f"{_ALONE} && systemctl stop {places.STORAGE} && {places.GUARD} down",
-    ),
+    argv=("sh", "-c", f"{_ALONE} && systemctl stop {places.STORAGE} && {places.GUARD} down"),
     timeout_s=240,
 )
 

@@ -5,16 +5,13 @@ Our drop-in would give Debian's unit our options, and with them its database our
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 
 from dockyard.findings import Cause, Finding
-from dockyard.observe import Observed
+from dockyard.observe import Holders, Observed
 from dockyard.topology import Topology
 from tasks.monitoring import places
 from tasks.monitoring.facts import SETUP, MonitoringState
-
-Holders = Callable[[Topology, Observed, str, int], Sequence[str] | None]
-"""Who listens at a port of a host's mesh address, or keeps others from it; None: that could not be seen."""
 
 _CONFIG = {places.PROMETHEUS: places.CONFIG, places.ALERTMANAGER: places.ALERTMANAGER_CONFIG}
 _LISTENING = (places.EXPORTER, *_CONFIG)
