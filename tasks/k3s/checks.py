@@ -31,7 +31,7 @@ from tasks.k3s.join import (
 from tasks.k3s.nodes import Node, Truth
 from tasks.k3s.objects import Manifests, drift
 from tasks.k3s.pods import Pod, pods
-from tasks.k3s.volumes import Volume, volumes
+from tasks.k3s.volumes import Volume, holding, volumes
 
 MENDS = "python runbooks/phase1_baseline.py mends it"
 _ANEW = "k3s kubectl -n opencloud rollout restart deployment opencloud"
@@ -250,7 +250,7 @@ def _stored(topology: Topology, observed: Observed, home: str) -> Iterator[Findi
 
 def _there(observed: Observed, name: str, volume: Volume) -> str:
     """How pods follow a volume that another worker has."""
-    hosts = [host for host, state in observed.seen(K3S).items() if state.volumes.get(volume.path) == name]
+    hosts = holding(observed, name, volume)
     return f"It is on {hosts[0]}: python runbooks/k3s_move.py --to {hosts[0]}" if len(hosts) == 1 else ""
 
 

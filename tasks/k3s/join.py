@@ -277,6 +277,11 @@ def lift_taint(host: str) -> Change:
     return Run(title=f"let pods come to {host}", argv=argv)
 
 
+def uncordon(host: str) -> Change:
+    """Let pods come to a node that was drained."""
+    return Run(title=f"open {host} again", argv=(*KUBECTL, "uncordon", host))
+
+
 def finding(host: str, fault: str, evidence: str, advice: str) -> Finding:
     """A finding about K3s."""
     return Finding(cause=Cause.K3S, host=host, fault=fault, evidence=evidence, advice=advice)

@@ -29,12 +29,13 @@ from tasks.k3s.join import (
     set_label,
     set_taint,
     standby_taints,
+    uncordon,
     workers,
 )
 from tasks.k3s.nodes import Truth
 from tasks.k3s.pods import Pod, pods
 from tasks.k3s.upkeep import plan_drain
-from tasks.k3s.volumes import volumes
+from tasks.k3s.volumes import holding, volumes
 
 _PRICE = """\
 K3s cannot know whether they still run and write: a node that it does not hear of may live on, and a stopped agent
@@ -94,10 +95,11 @@ def _elsewhere(topology: Topology, observed: Observed, api: Api, to: str) -> Ite
 
 def check_one_copy(topology: Topology, observed: Observed) -> list[Finding]:
     """No volume lies on two workers: a snapshot from before a move lets its pod start where the old copy is."""
-    states = {} if settings(topology).volumes.mounted else observed.seen(K3S)
-    found = []
+    found: list[Finding] = []
+    if settings(topology).volumes.mounted:
+        return found
     for name, volume in volumes(topology).items():
-        hosts = [host for host, state in states.items() if state.volumes.get(volume.path) == name]
+        hosts = holding(observed, name, volume)
         marker = f"{volume.path}/{places.MARKER}"
         if len(hosts) > 1:
             advice = f"On the one that is not in use: mv {marker} {marker}.old; then no pod starts there"
@@ -145,7 +147,7 @@ def plan_hand_over(topology: Topology, observed: Observed, *, to: str) -> Plan:
     server = server_of(topology).name
     nodes = observed.of(NODES, server).nodes.nodes
     closed = [one.name for one in workers(topology) if one.name in nodes and nodes[one.name].unschedulable]
-    opened = [Run(title=f"open {host} again", argv=(*KUBECTL, "uncordon", host)) for host in closed if host != to]
+    opened = [uncordon(host) for host in closed if host != to]
     return joined(plan_move(topology, observed, to=to), {server: opened})
 
 

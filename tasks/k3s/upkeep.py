@@ -18,7 +18,7 @@ from tasks.k3s.api import KUBECTL, NODES, OBJECTS
 from tasks.k3s.binary import digest, fetch, switch
 from tasks.k3s.config import restart, server_of, settings
 from tasks.k3s.facts import K3S, NodeHost, is_node
-from tasks.k3s.join import check_joined, finding, forget, is_labelled, workers
+from tasks.k3s.join import check_joined, finding, forget, is_labelled, uncordon, workers
 from tasks.k3s.nodes import Node, Truth
 from tasks.k3s.pods import pods
 
@@ -178,7 +178,7 @@ def plan_open(topology: Topology, observed: Observed) -> Plan:
     server = server_of(topology).name
     nodes = observed.of(NODES, server).nodes.nodes
     closed = [name for name, node in nodes.items() if is_labelled(node) and node.unschedulable]
-    return filled({server: [Run(title=f"open {name} again", argv=(*KUBECTL, "uncordon", name)) for name in closed]})
+    return filled({server: [uncordon(name) for name in closed]})
 
 
 def check_upgraded(topology: Topology, observed: Observed, *, host: str) -> list[Finding]:

@@ -50,6 +50,11 @@ def volumes(topology: Topology) -> dict[str, Volume]:
     return {"opencloud": Volume(path=f"{root}/opencloud")} if topology.cluster.opencloud else {}
 
 
+def holding(observed: Observed, name: str, volume: Volume) -> list[str]:
+    """The hosts on which the volume ``name`` lies, as its marker says."""
+    return [host for host, state in observed.seen(K3S).items() if state.volumes.get(volume.path) == name]
+
+
 def manifests(topology: Topology, _carrier: str) -> Mapping[str, str]:
     """The manifest of storage class and volumes, by name."""
     text = render(
