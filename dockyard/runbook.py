@@ -92,7 +92,9 @@ class Engine:
     def _judge(self, findings: list[Finding]) -> None:
         self.journal.write("findings", findings=[str(finding) for finding in findings])
         if findings and self.options.dry_run and self.report.has_plans:
-            self.report.note(f"{len(findings)} findings now, before anything that is planned above has been done")
+            self.report.note(f"{len(findings)} findings now, before anything that is planned above has been done:")
+            for finding in findings:
+                self.report.note(f"  {finding}")
             return
         self.report.findings(findings)
         unseen = [finding for finding in findings if finding.unseen]

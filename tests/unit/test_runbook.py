@@ -460,7 +460,9 @@ def test_a_dry_run_says_so_when_a_gate_would_stop_it(motd: Motd, run: Runner) ->
     with pytest.raises(StepFailed):
         run(gate, dry_run=True)
     run(converge(motd), gate, dry_run=True)
-    assert "3 findings now" in run.out.getvalue()
+    _, told, shown = run.out.getvalue().partition("3 findings now")
+    assert told
+    assert all(f"{host}: " in shown for host in ("dock-load", "dock-mirror", "dock-prod"))
 
 
 PAGE = Page(lines=("dock-prod is gone", "it costs a minute"), phrase="lose 1 min")
