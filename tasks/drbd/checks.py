@@ -233,6 +233,7 @@ def service(state: Live | None) -> str:
 
 
 def _copies(topology: Topology, observed: Observed, record: Record) -> Iterator[Finding]:
+    yield from (one for one in unseen(observed, WRITER, Cause.DRBD) if one.cause is Cause.DRBD)
     for host, copy in observed.seen(WRITER).items():
         if copy != record and topology.host(host).drbd:
             returned = copy.writer == host and copy.generation < record.generation

@@ -239,6 +239,11 @@ def test_the_arbitrators_record_cannot_be_read() -> None:
     assert (found.host, found.unseen, found.fault) == (LOAD, True, "who may write could not be read")
 
 
+def test_a_copy_that_cannot_be_read_is_no_copy_that_agrees() -> None:
+    (found,) = check(healthy(), {**records(), MIRROR: ParseError("writer", 1, "wri", "wri")})
+    assert (found.host, found.unseen, found.fault) == (MIRROR, True, "writer could not be read")
+
+
 def test_advice_for_a_unit_that_is_active_does_something() -> None:
     (found,) = check(facts(PROD, on_mount="", immutable=True)(healthy()))
     assert "systemctl restart dockyard-storage" in found.advice
