@@ -33,7 +33,7 @@ from tasks.k3s.join import (
     workers,
 )
 from tasks.k3s.nodes import Truth
-from tasks.k3s.pods import Pod, pods
+from tasks.k3s.pods import Pod, known_pods, pods
 from tasks.k3s.upkeep import plan_drain
 from tasks.k3s.volumes import holding, volumes
 
@@ -108,11 +108,11 @@ def check_one_copy(topology: Topology, observed: Observed) -> list[Finding]:
 
 
 def left_behind(topology: Topology, observed: Observed, *, to: str, ready: bool) -> list[Pod]:
-    """Our pods on other nodes than ``to``, on those that are ready or on the others."""
+    """Our pods on other nodes than ``to``, on those that are ready or on the others; see `known_pods` for errors."""
     server = server_of(topology).name
     nodes, live = observed.of(NODES, server).nodes.nodes, observed.of(OBJECTS, server)
     alive = {name for name, node in nodes.items() if node.ready is Truth.TRUE}
-    return [pod for pod in pods(live) if pod.node not in {"", to} and (pod.node in alive) is ready]
+    return [pod for pod in known_pods(live) if pod.node not in {"", to} and (pod.node in alive) is ready]
 
 
 def page(topology: Topology, observed: Observed, *, to: str) -> Page | None:

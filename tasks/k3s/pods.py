@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from msgspec import Struct, field
 
+from dockyard.errors import StepFailed
 from dockyard.parsing import Printed
 from dockyard.typed_json import typed
 from tasks.k3s.api import Objects
@@ -88,6 +89,20 @@ def pods(live: Objects) -> list[Pod]:
     """
     seen = [typed(Printed("kubectl get pods -o json", ""), found, _Pod) for found in live.of_kind("Pod")]
     return [_pod(one) for one in seen if one.status.phase not in _ENDED]
+
+
+def known_pods(live: Objects) -> list[Pod]:
+    """`pods`, for who decides on there being none.
+
+    Raises:
+        StepFailed: the API did not tell.
+    """
+    if not live.answers:
+        raise StepFailed(
+            "the API of K3s does not say which pods run",
+            advice=f"It said: {live.said}. Nothing was done; run this again when it answers.",
+        )
+    return pods(live)
 
 
 def _pod(seen: _Pod) -> Pod:

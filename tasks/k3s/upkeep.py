@@ -20,7 +20,7 @@ from tasks.k3s.config import restart, server_of, settings
 from tasks.k3s.facts import K3S, NodeHost, is_node
 from tasks.k3s.join import check_joined, finding, forget, is_labelled, uncordon, workers
 from tasks.k3s.nodes import Node, Truth
-from tasks.k3s.pods import pods
+from tasks.k3s.pods import known_pods, pods
 
 _ROTATE = """\
 set -eu
@@ -56,11 +56,16 @@ for part in db tls cred token; do
   rm -rf -- "$data/server/$part.new"
   [ ! -e "$from/$part" ] || cp -a -- "$from/$part" "$data/server/$part.new"
 done
+drained=
+open() { for node in $drained; do timeout 20 k3s kubectl uncordon "$node" >&2 || :; done; }
+trap 'exit 129' HUP; trap 'exit 143' TERM; trap open EXIT
 for node in $(timeout 20 k3s kubectl get nodes --selector "$label" -o name 2>/dev/null || :); do
+  drained="$drained ${node#node/}"
   timeout 90 k3s kubectl drain "${node#node/}" --ignore-daemonsets --delete-emptydir-data --timeout=80s >&2 || :
 done
-trap 'exit 129' HUP; trap 'exit 143' TERM; trap 'systemctl start "$unit"' EXIT
+trap 'systemctl start "$unit"; open' EXIT
 systemctl stop "$unit"
+trap 'systemctl start "$unit"' EXIT
 for part in db tls cred token; do
   [ ! -e "$data/server/$part" ] || mv -- "$data/server/$part" "$aside/"
   [ ! -e "$data/server/$part.new" ] || mv -T -- "$data/server/$part.new" "$data/server/$part"
@@ -74,7 +79,8 @@ printf '%s\\n' "$text" >"$note"; sync -f -- "$note\""""
 """All is copied before anything stands still, so that a full disk leaves the control plane as it was.
 
 Then the pods of who carries the volumes end in good order, if the control plane still can: a worker gives those that
-the older datastore does not know one second (`HandlePodCleanups` in pkg/kubelet/kubelet_pods.go).
+the older datastore does not know one second (`HandlePodCleanups` in pkg/kubelet/kubelet_pods.go). Its node is opened
+again when the run ends before the datastore is changed.
 """
 
 _NOTE = """\
@@ -150,13 +156,13 @@ def plan_upgrade(topology: Topology, observed: Observed, *, host: str) -> Plan:
 def plan_drain(topology: Topology, observed: Observed, *, host: str, leaving: bool = False) -> Plan:
     """Let a node's pods end in good order before it is upgraded, or (``leaving``) before it goes for good.
 
-    Those that carry data wait until the node is back: their volume is nowhere else.
+    Those that carry data wait until the node is back: their volume is nowhere else. See `known_pods` for errors.
     """
     server = server_of(topology).name
     node = observed.of(NODES, server).nodes.nodes.get(host)
     if node is None or node.ready is not Truth.TRUE or not (leaving or is_behind(topology, observed, host)):
         return {}
-    inside = [pod for pod in pods(observed.of(OBJECTS, server)) if pod.node == host]
+    inside = [pod for pod in known_pods(observed.of(OBJECTS, server)) if pod.node == host]
     if node.unschedulable and not inside:
         return {}
     options = ("--ignore-daemonsets", "--delete-emptydir-data", "--timeout=300s")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dockyard.errors import Unreachable
+from dockyard.errors import ParseError, Unreachable
 from dockyard.findings import Cause, Finding, by_cause
 from dockyard.observe import Observed
 from dockyard.topology import Topology
@@ -64,6 +64,13 @@ def test_what_was_never_set_up_is_one_finding() -> None:
     silent = k3s.Api(answers=False, said="k3s: not found")
     seen = observed(LAB, {host: bare(LAB, host) for host in NODE_NAMES}, nodes=silent)
     assert faults(seen) == ["dock-load: K3s was never set up"]
+
+
+def test_objects_that_could_not_be_read_are_not_all_well() -> None:
+    said = faults(observed(LAB, live=k3s.Objects(answers=False, said="timed out")))
+    assert said == ["dock-load: the API of K3s tells of nodes and not of objects"]
+    garbled = ParseError("kubectl get -o json", 1, "{", "")
+    assert faults(observed(LAB, live=garbled)) == ["dock-load: k3s objects could not be read"]
 
 
 def test_an_api_that_is_away_hides_nothing_of_the_hosts() -> None:

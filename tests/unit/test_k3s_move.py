@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dockyard.errors import Unreachable, UsageError
+from dockyard.errors import StepFailed, Unreachable, UsageError
 from dockyard.observe import Observed
 from dockyard.topology import Topology
 from runbooks.k3s_move import at, require_worker, steps
@@ -126,6 +126,14 @@ def test_opencloud_gets_the_address_of_its_new_node_before_the_label_is_there() 
 def test_it_is_done_when_the_pod_is_ready_there(one: dict[str, Any], fault: str) -> None:
     found = move.check_moved(LAB, seen(one=one), to=MIRROR)
     assert [said.fault for said in found] == ([fault] if fault else [])
+
+
+@pytest.mark.parametrize("plan", [move.page, move.plan_end, move.plan_strike_off])
+def test_an_api_that_tells_of_no_objects_is_not_one_without_pods(plan: Any) -> None:
+    silent = observed(LAB, nodes=api(LAB), live=k3s.Objects(answers=False, said="etcdserver: timed out"))
+    with pytest.raises(StepFailed, match="does not say which pods run") as raised:
+        plan(LAB, silent, to=MIRROR)
+    assert "timed out" in raised.value.advice
 
 
 @pytest.mark.parametrize("host", [LOAD, "dock-edge", "nobody"])

@@ -109,6 +109,12 @@ def test_a_token_is_made_only_when_everybody_has_the_last_one() -> None:
     assert upkeep.plan_rotate(LAB, observed(LAB, hosts)) == {}
 
 
+def test_a_node_does_not_leave_while_nobody_knows_its_pods() -> None:
+    silent = observed(LAB, nodes=api(LAB), live=k3s.Objects(answers=False, said="timed out"))
+    with pytest.raises(StepFailed, match="does not say which pods run"):
+        upkeep.plan_drain(LAB, silent, host=PROD, leaving=True)
+
+
 def test_a_snapshot_is_taken_once_and_a_restore_has_to_be_named() -> None:
     assert list(upkeep.plan_snapshot(LAB, observed(LAB), name="one")) == [LOAD]
     hosts = {host: planned(LAB, host) for host in NODE_NAMES}
@@ -164,6 +170,26 @@ def test_a_snapshot_and_its_restore_move_everything_together(tmp_path: Path) -> 
     assert {(aside / name).read_text() for name in ("db/state.db", "token", "node-password")} == {"new"}
     assert note.read_text() == "one now\n"
     assert (tmp_path / "told").read_text().splitlines() == ["kubectl get nodes --selector volumes=here -o name", drain]
+
+
+def test_a_restore_that_is_ended_before_the_datastore_is_changed_opens_what_it_drained(tmp_path: Path) -> None:
+    environment = fake_systemctl(tmp_path)
+    for name, script in (
+        ("k3s", f'echo "$*" >>{tmp_path}/told; case $2 in get) echo node/dock-prod ;; drain) kill $PPID ;; esac'),
+        ("systemctl", f'echo "$1" >>{tmp_path}/told; [ $1 = start ]'),
+        ("timeout", 'shift; exec "$@"'),
+    ):
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    kept = tmp_path / "kept"
+    (kept / "db").mkdir(parents=True)
+    (kept / "token").write_text("old")
+    (tmp_path / "data" / "server").mkdir(parents=True)
+    where = map(str, (kept, tmp_path / "data", "k3s", tmp_path / "password", tmp_path / "aside", tmp_path / "note"))
+    restore = ["sh", "-c", upkeep._RESTORE, "restore", *where, "volumes=here", "one now"]
+    ended = subprocess.run(restore, check=False, env=environment)
+    told = [line.split()[:2] for line in (tmp_path / "told").read_text().splitlines()]
+    assert (ended.returncode, told) == (143, [["kubectl", "get"], ["kubectl", "drain"], ["kubectl", "uncordon"]])
 
 
 @pytest.mark.parametrize("missing", ["db", "token"])
