@@ -71,16 +71,16 @@ def _beat(options: Options, api: tuple[str, int], token: Callable[[], str], pods
     except (Silent, Refused) as error:
         say(f"pods go on, the control plane was not told: {error}")
         return
-    for order in orders:
-        name = order["pod"]["metadata"]["name"]
+    ordered = {order["pod"]["metadata"]["name"]: order for order in orders}
+    for name, order in ordered.items():
         pods.setdefault(name, Pod(order, folder)).order = order
-    for name in gone:
+    for name in [*gone, *(pods.keys() - ordered.keys())]:
         pods.pop(name, None)
     _end_unknown(pods, folder)
 
 
 def _end_unknown(pods: dict[str, Pod], folder: Path) -> None:
-    """End what an agent before this one ran and the API does not know, as a kubelet does when it starts."""
+    """End what this agent or one before it ran and the API does not know any more, as a kubelet does."""
     for notes in folder.glob("*.json"):
         if notes.stem not in pods:
             Pod({"pod": {"metadata": {"name": notes.stem, "deletionTimestamp": now()}}}, folder).step()
