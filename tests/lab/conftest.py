@@ -193,7 +193,7 @@ def replicated(lab: Lab, runbooks: Runbooks, memory: Memory) -> Lab:
     if storage not in memory.saved and storage not in lab.status()["checkpoints"]:
         _at(lab, runbooks, memory, runbooks.built, "phase1_baseline")
     _at(lab, runbooks, memory, storage, "phase2_drbd")
-    _prove_connection(lab["dock-prod"], lab["dock-mirror"])
+    prove_connection(lab["dock-prod"], lab["dock-mirror"])
     return lab
 
 
@@ -208,7 +208,7 @@ def _begin_with(lab: Lab, runbooks: Runbooks, memory: Memory) -> None:
     memory.inventory = runbooks.built
 
 
-def _prove_connection(writer: Machine, other: Machine) -> None:
+def prove_connection(writer: Machine, other: Machine) -> None:
     """A block goes to the other replica and arrives: who just woke up may know nothing of a lost peer."""
     writer.succeed("date >/srv/data/.awake; sync /srv/data/.awake; rm /srv/data/.awake", sudo=True)
     wait_until_alike(writer)

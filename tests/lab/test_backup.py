@@ -10,7 +10,7 @@ import pytest
 
 from lab import Lab
 from lab.nas import PATH, ROOT, Nas
-from tests.lab.conftest import Memory, Runbooks, go_back, replace_in, typed_at_a_terminal
+from tests.lab.conftest import Memory, Runbooks, go_back, prove_connection, replace_in, typed_at_a_terminal
 from tests.lab.numbered import PAIR, UNIT, acknowledged, install, records
 
 PASSWORD = "/etc/dockyard/backup/password"
@@ -50,6 +50,7 @@ def where(lab: Lab, runbooks: Runbooks, memory: Memory, inventory: Path, request
     memory.built = ""
     if "backup" in memory.saved:
         go_back(lab, CHECKPOINT)
+        prove_connection(lab["dock-prod"], lab["dock-mirror"])
         replace_in(inventory / "defaults.yaml", "mount: /srv/data", f"mount: /srv/data\n      units: [{UNIT}]")
         return described(Nas(lab["dock-edge"]), inventory)
     where = set_up(lab, runbooks, request.getfixturevalue("with_writer"))
