@@ -256,12 +256,13 @@ def _there(observed: Observed, name: str, volume: Volume) -> str:
 
 def _objects(topology: Topology, observed: Observed, home: str, manifests: Sequence[Manifests]) -> Iterator[Finding]:
     server = server_of(topology).name
-    live = observed.seen(OBJECTS).get(server)
     yield from unseen(observed, OBJECTS, Cause.K3S)
-    if live and not live.answers:
+    live = observed.seen(OBJECTS).get(server)
+    if live is None:
+        return
+    if not live.answers:
         advice = f"On {server}: journalctl -u {places.SERVER} -n 50. Until then nothing is known of pods"
         yield finding(server, "the API of K3s tells of nodes and not of objects", live.said, advice)
-    if live is None or not live.answers:
         return
     for name, text in (pair for one in manifests for pair in one(topology, home).items()):
         if found := drift(text, live):

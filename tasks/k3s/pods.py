@@ -100,7 +100,7 @@ def known_pods(live: Objects) -> list[Pod]:
     if not live.answers:
         raise StepFailed(
             "the API of K3s does not say which pods run",
-            advice=f"It said: {live.said}. Nothing was done; run this again when it answers.",
+            advice=f"It said: {live.said}. Run this again when it answers.",
         )
     return pods(live)
 
