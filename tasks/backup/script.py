@@ -33,7 +33,7 @@ def replication_of(topology: Topology) -> Replication:
 def texts(topology: Topology, host: Host, *, storage: str) -> dict[str, tuple[str, int]]:
     """Text and mode of every file of `places.files` by path; ``storage`` is the unit that mounts and unmounts."""
     backup = backup_of(topology)
-    written = {places.SCRIPT: (_script(topology, host), 0o755), **_units(topology, storage)}
+    written = {places.SCRIPT: (_script(topology, host, storage), 0o755), **_units(topology, storage)}
     if backup.sftp:
         written[places.KNOWN_HOSTS] = (known_hosts(backup.sftp), 0o644)
     return written
@@ -69,7 +69,7 @@ def parts(share: float) -> int:
     return max(1, math.ceil(1 / share - 1e-9))
 
 
-def _script(topology: Topology, host: Host) -> str:
+def _script(topology: Topology, host: Host, storage: str) -> str:
     backup, replication = backup_of(topology), replication_of(topology)
     assert host.drbd, "only replicas have the script"
     xfs = replication.filesystem is FileSystem.XFS
@@ -80,6 +80,7 @@ def _script(topology: Topology, host: Host) -> str:
         mount=replication.mount,
         device=replication.device,
         resource=replication.resource,
+        storage=storage,
         filesystem=replication.filesystem,
         units=f"{places.RUN} and {places.CHECK}",
         stop=replication.units if backup.units is DuringBackup.STOP else (),

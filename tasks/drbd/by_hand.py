@@ -109,8 +109,11 @@ class Hands:
         return "\n".join(lines)
 
     def write_token(self, host: str) -> Typed:
-        """Write into the storage what must be found on the other side, and tell when; ``host`` is the old writer."""
-        script = f"echo $(({GENERATION} + 1)) >{self.token}\nsync {self.token}\ncat {self.token}\ndate +%FT%T%z"
+        """Flush the storage of the old writer ``host``, write what must be found on the other side, and tell when."""
+        flush = f"sync -f {replication_of(self.topology).mount}"
+        script = (
+            f"{flush}\necho $(({GENERATION} + 1)) >{self.token}\nsync {self.token}\ncat {self.token}\ndate +%FT%T%z"
+        )
         return self._typed(host, script, f"{ANY}\n{ANY}")
 
     def mark(self, host: str) -> Typed:

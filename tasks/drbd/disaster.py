@@ -92,7 +92,8 @@ def _unsound(topology: Topology, observed: Observed, gone: str, to: str) -> list
 
 _PRICE = """\
 Lost is what {gone} wrote and could not send any more. If it died when the contact broke: up to {waiting_kib} KiB (its
-  send buffer) and what was on the line. If it lives on, cut off: all that it writes until somebody stops it."""
+  send buffer) and what was on the line. If it wrote on for a while before it died: that, too. If it lives on, cut off:
+  all that it writes until somebody stops it."""
 
 _RETURN = """\
 When {gone} returns it stays Secondary: python runbooks/failback.py then. If it wrote after the contact broke, DRBD
@@ -107,15 +108,21 @@ def preflight(topology: Topology, observed: Observed, *, to: str) -> Page:
     replication = replication_of(topology)
     seen = f"{judge} does not see it ({_silence(there.silent_s.get(gone))})"
     lines = (
-        f"{gone} does not answer this machine: {observed.unseen(LIVE).get(gone)}",
+        f"{gone} does not answer this machine now (since when, it cannot know): {observed.unseen(LIVE).get(gone)}",
         f"{seen}; {to} neither ({_silence(here.silent_s.get(gone))})",
         f"DRBD on {to}: {observed.of(LIVE, to).sentence}; lost its connection {_ago(here.lost_s)}",
+        *_marked(observed.of(LIVE, to).out_of_sync_kib, to, gone),
         f"The arbitrator names {shown(writer_of(topology, observed))}.",
         _PRICE.format(gone=gone, waiting_kib=sizing.send_buffer_kib(replication.wan)),
         _RETURN.format(gone=gone),
         f"If you can, make sure that {gone} is off and stays off.",
     )
     return Page(lines=lines, phrase=f"give {replication.resource} to {to} and lose {_span(here, gone)}")
+
+
+def _marked(kib: int, to: str, gone: str) -> list[str]:
+    """What a Secondary counts does not grow while it is alone: a comparison has found it, or a resync did not end."""
+    return [f"{kib} KiB on {to} are known to differ from {gone}: which of them are good, nobody knows."] if kib else []
 
 
 def _span(here: Witness, gone: str) -> str:

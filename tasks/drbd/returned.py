@@ -13,6 +13,7 @@ from dockyard.findings import Cause, Finding
 from dockyard.observe import Observed
 from dockyard.topology import Topology
 from dockyard.unseen import unseen
+from tasks.drbd import places
 from tasks.drbd.checks import down, finding, seen_replicas
 from tasks.drbd.generations import Relation
 from tasks.drbd.parted import PARTED
@@ -116,9 +117,10 @@ def what_came_back(topology: Topology, observed: Observed) -> list[str]:
             f"What {host} wrote last, before it was overwritten: {host}:{path} ({size(count)})"
             for path, count in copies.items()
         ),
-        *(
-            []
-            if copies
-            else [f"{host} holds no copy of writes that were never sent: it was not overwritten, or had none."]
-        ),
+        *([] if copies else [_NO_COPY.format(host=host, unit=places.UP)]),
     ]
+
+
+_NO_COPY = """\
+{host} holds no copy of writes that were never sent: it was not overwritten, or had none, or could not write any down
+(journalctl -u {unit} on it)."""

@@ -9,7 +9,7 @@ from dockyard.change import Plan, install
 from dockyard.observe import Domain, Observed
 from dockyard.parsing import Printed
 from dockyard.remote import Command, Outputs
-from dockyard.topology import Host, Topology
+from dockyard.topology import FileSystem, Host, Topology
 from tasks.drbd.facts import SAY_MODULE
 
 PACKAGES = {
@@ -21,22 +21,31 @@ PACKAGES = {
 }
 """Commands, and the Debian packages that hold them."""
 
+FILE_SYSTEMS = {FileSystem.EXT4: {"mkfs.ext4": "e2fsprogs"}, FileSystem.XFS: {"mkfs.xfs": "xfsprogs"}}
+"""What makes each file system, in the same form."""
+
 _PROBE = "drbd tools"
-_SCRIPT = f"""\
-for tool in {" ".join(PACKAGES)}; do command -v "$tool" >/dev/null || printf 'missing||%s\\n' "$tool"; done
-{SAY_MODULE}"""
+_SCRIPT = """\
+for tool in {tools}; do command -v "$tool" >/dev/null || printf 'missing||%s\\n' "$tool"; done
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tools:
-    """The commands of `PACKAGES` that a host lacks, and the version of its DRBD module (``""``: none)."""
+    """The commands of `packages` that a host lacks, and the version of its DRBD module (``""``: none)."""
 
     missing: frozenset[str]
     module: str
 
 
-def _probes(_topology: Topology, _host: Host) -> Sequence[Command]:
-    return [Command(_PROBE, ("sh", "-c", _SCRIPT))]
+def packages(topology: Topology) -> dict[str, str]:
+    """The commands that this cluster needs, and the Debian packages that hold them."""
+    drbd = topology.cluster.drbd
+    return PACKAGES | (FILE_SYSTEMS[drbd.filesystem] if drbd else {})
+
+
+def _probes(topology: Topology, _host: Host) -> Sequence[Command]:
+    return [Command(_PROBE, ("sh", "-c", _SCRIPT.format(tools=" ".join(packages(topology))) + SAY_MODULE))]
 
 
 def _read(_topology: Topology, _host: Host, outputs: Outputs) -> Tools:
@@ -57,4 +66,5 @@ def plan_tools(topology: Topology, observed: Observed) -> Plan:
     needing = {host.name for host in topology.hosts.values() if host.drbd}
     needing |= {topology.cluster.arbitrator} if nine else set()
     lacking = {host: tools.missing for host, tools in seen.items() if tools.missing and host in needing}
-    return {host: [install(sorted({PACKAGES[tool] for tool in missing}))] for host, missing in lacking.items()}
+    known = packages(topology)
+    return {host: [install(sorted({known[tool] for tool in missing}))] for host, missing in lacking.items()}

@@ -132,6 +132,7 @@ def verify_texts(topology: Topology, host: str, *, nine: bool) -> dict[str, tupl
         "peer": other if nine else "peer",
         "target": f"{name}:{other}/0" if nine else name,
         "result": places.VERIFIED,
+        "record": places.WRITER,
         "script": places.VERIFY,
         "calendar": CALENDAR,
         "up": places.UP,

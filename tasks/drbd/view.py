@@ -126,14 +126,19 @@ seen=$(drbdadm get-gi "$name" 2>/dev/null | head -n 1)
 [ "$(echo "$seen" | cut -d : -f 7)" = 1 ] || exit 0
 kept={KEPT}/$name-returned-$(printf %.15s "$seen")-files.tar.gz
 named=${{kept%.tar.gz}}.txt
+note() {{ cat >"$named.new" && seal "$named"; }}
+begin_copy "$named"
+# Ended early it must not leave nothing behind: that would look like a writer that had nothing to lose.
+[ -e "$named" ] || echo "nobody looked at its files to the end before DRBD came up: journalctl -u {places.UP}" | note
 disk=$(drbdadm sh-ll-dev "$name") && open_view || {{ echo "its files cannot be read"; exit 0; }}
+trap 'rm -f -- "$kept.new"; close_view' EXIT
 last=$(find "$root" -xdev -printf '%C@\n' | sort -n | tail -n 1)
 lost_at() {{ echo "${{last%%.*}}"; }}
+young | clean | note
 if keep_files "$kept"; then
+    rm -f -- "$named" "$named.sha256"
     echo "what changed in its last minutes as the writer is kept in $kept"
 else
-    rm -f -- "$kept.new"
-    young | clean >"$named.new" && seal "$named"
     echo "what changed in its last minutes as the writer could not be kept; it is named in $named"
 fi
 exit 0

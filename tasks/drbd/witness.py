@@ -18,6 +18,7 @@ from dockyard.topology import Host, Topology
 from tasks.drbd.replica import REPLICAS
 
 PING_S = 7
+SEARCH_S = 20
 PROBE = "witness"
 
 _SCRIPT = r"""
@@ -29,10 +30,14 @@ ask() {{
 }}
 {asks}
 wait
-lost=$(journalctl --no-pager --quiet --output=short-unix --lines=1 --grep='{lost}' _TRANSPORT=kernel | tail -n 1)
+lost=$({search})
 [ -z "$lost" ] || printf 'lost||%s\n' "${{lost%%.*}}"
 printf 'now||%s\n' "$(date +%s)"
 """
+
+_SEARCH = """\
+timeout {search_s} journalctl --no-pager --quiet --output=short-unix --lines=1 --grep='{lost}' _TRANSPORT=kernel |
+  tail -n 1"""
 
 
 def lost_contact(resource: str, *others: str) -> str:
@@ -65,9 +70,14 @@ def _probes(topology: Topology, host: Host) -> Sequence[Command]:
         ping_s=PING_S,
         interface=shlex.quote(topology.cluster.wireguard.interface),
         asks="\n".join(f"ask {one.name} {one.wireguard.address} &" for one in [*others, *judge]),
-        lost=lost_contact(topology.cluster.drbd.resource, *(one.name for one in others)),
+        search=_search(topology.cluster.drbd.resource, [one.name for one in others]) if host.drbd else "",
     )
-    return [Command(PROBE, ("sh", "-c", script), timeout_s=30)]
+    return [Command(PROBE, ("sh", "-c", script), timeout_s=45)]
+
+
+def _search(resource: str, others: Sequence[str]) -> str:
+    """A log of gigabytes must not keep anybody from a failover: then since when is not known."""
+    return _SEARCH.format(search_s=SEARCH_S, lost=lost_contact(resource, *others))
 
 
 def _read(_topology: Topology, _host: Host, outputs: Outputs) -> Witness:

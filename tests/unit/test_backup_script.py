@@ -20,7 +20,7 @@ from tests.unit.backups import PROD, STORAGE, topology
 UNITS = ("app.service", "k3s-agent.service")
 STUBS = {
     "findmnt": 'cat "$S/mounted"',
-    "drbdadm": 'case $1 in dstate) cat "$S/disks" ;; *) cat "$S/role" ;; esac',
+    "drbdadm": 'case $1 in dstate) cat "$S/disks" ;; status) cat "$S/status" ;; *) cat "$S/role" ;; esac',
     "lvs": '[ -e "$S/lvm" ] || exit 5; case $* in */dockyard-backup*) [ -e "$S/left" ] ;; *) echo "  vg0/data" ;; esac',
     "lvcreate": 'echo "lvcreate $*" >>"$S/log"; [ ! -e "$S/no-room" ]',
     "lvremove": 'echo "lvremove $*" >>"$S/log"; rm -f "$S/left"',
@@ -30,7 +30,7 @@ STUBS = {
     "umount": 'echo "umount $*" >>"$S/log"',
     "mount": 'echo "mount $*" >>"$S/log"',
     "sftp": 'echo "sftp $*" >>"$S/log"; cat; [ ! -e "$S/df" ] || cat "$S/df"',
-    "sleep": 'echo "sleep $*" >>"$S/log"; [ ! -e "$S/locked" ] || rm "$S/locked"',
+    "sleep": 'echo "sleep $*" >>"$S/log"; [ ! -e "$S/locked" ] || rm "$S/locked"; [ ! -e "$S/soon" ] || . "$S/soon"',
     "restic": """\
 echo "restic $*" >>"$S/log"
 [ "$1" != -o ] || shift 2
@@ -54,6 +54,8 @@ esac""",
 }
 """Each of them writes down what it was asked; the stand-in for restic keeps one copy of what it is given."""
 
+OTHER_WRITES = "data role:Secondary\n  disk:UpToDate\n  peer role:Primary\n    replication:Established"
+NOBODY_WRITES = OTHER_WRITES.replace("Primary", "Secondary")
 ODD = ("plain", "two words", " lead", "-dash", "back\\slash", "new\nline", "tab\tand\rreturn", "ä", "a/b/c", "empty")
 
 
@@ -78,6 +80,7 @@ class Script:
         self.finds("role", "Primary/Secondary")
         self.finds("disks", "UpToDate/UpToDate")
         self.finds("state", "active")
+        self.finds("status", OTHER_WRITES)
         self.write("letter", "one")
 
     def finds(self, name: str, said: str = "") -> None:
@@ -137,6 +140,20 @@ def test_who_is_not_the_writer_does_nothing_and_that_is_fine(
     assert (ended.returncode, ended.stdout.startswith("not the writer: ")) == (0, True)
     assert script.unit(verb) is None
     assert script.done("restic", "systemctl", "fsfreeze") == []
+
+
+def test_after_a_boot_the_storage_is_waited_for_until_somebody_has_it(script: Script) -> None:
+    script.finds("mounted", "")
+    script.finds("status", NOBODY_WRITES)
+    script.finds("soon", 'echo /dev/drbd0 >"$S/mounted"')
+    assert (run := script.unit("run"))
+    assert run.saved
+    assert script.done("sleep") == ["sleep 10"]
+    script.finds("mounted", "")
+    script.finds("soon", f"printf '{OTHER_WRITES}' >\"$S/status\"")
+    assert script("run").stdout == f"not the writer: {script.live} is not mounted here\n"
+    script.finds("status", NOBODY_WRITES)
+    assert "not the writer" in script("run", PATIENCE_S="0").stdout, "not for ever"
 
 
 def test_units_are_stopped_in_their_order_and_started_in_the_other(script: Script) -> None:

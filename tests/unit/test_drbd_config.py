@@ -14,8 +14,10 @@ import pytest
 from dockyard.change import WriteFile
 from dockyard.errors import StepFailed, Unreachable
 from dockyard.files import FileState
+from dockyard.observe import Observed
 from dockyard.remote import Completed, Outputs
 from dockyard.secret import Secret
+from dockyard.topology import FileSystem
 from tasks import drbd
 from tasks.drbd import config, places, replica, tools
 from tests.unit.replicas import (
@@ -350,7 +352,17 @@ def test_missing_tools_are_named_without_a_module() -> None:
     completed = Completed(command.name, command.argv, 0, done.stdout, "", 0.1)
     outputs = Outputs(PROD, [completed], [command], sent_at=0.0, received_at=0.0)
     state = tools.TOOLS.read(topology(), topology().host(PROD), outputs)
-    assert state == tools.Tools(missing=frozenset(tools.PACKAGES), module="")
+    assert state == tools.Tools(missing=frozenset({*tools.PACKAGES, "mkfs.ext4"}), module="")
+
+
+def test_what_makes_the_file_system_is_installed_with_the_rest() -> None:
+    cluster = topology()
+    assert cluster.cluster.drbd
+    on_xfs = replace(cluster.cluster.drbd, filesystem=FileSystem.XFS)
+    cluster = replace(cluster, cluster=replace(cluster.cluster, drbd=on_xfs))
+    lacking = Observed({PROD: {tools.TOOLS.name: tools.Tools(missing=frozenset({"mkfs.xfs"}), module="")}})
+    assert "mkfs.xfs" in tools.TOOLS.probes(cluster, cluster.host(PROD))[0].argv[2]
+    assert titles(drbd.plan_tools(cluster, lacking)) == {PROD: ["install xfsprogs"]}
 
 
 def test_node_ids_that_are_there_already_are_not_changed_under_the_metadata() -> None:

@@ -46,7 +46,8 @@ def seen(
     """The writer is gone, the copy on dock-mirror is good and alone; parts of that replaced."""
     states: dict[str, Any] = healthy()
     link = (mirror or {}).pop("link", Link.CONNECTING)
-    alone = resource(Role.SECONDARY, (mirror or {}).pop("disk", Disk.UP_TO_DATE), link=link)
+    kib = (mirror or {}).pop("kib", 0)
+    alone = resource(Role.SECONDARY, (mirror or {}).pop("disk", Disk.UP_TO_DATE), link=link, out_of_sync_kib=kib)
     votes = replace(alone.volumes[0], quorum=(mirror or {}).pop("quorum", Said.UNSAID))
     states[MIRROR] = replace(states[MIRROR], resource=replace(alone, volumes=(votes,)), **(mirror or {}))
     states[PROD] = prod
@@ -125,6 +126,12 @@ def test_the_page_shows_evidence_and_price_and_its_phrase_the_time() -> None:
     assert page.phrase == "give data to dock-mirror and lose the last 4 min"
 
 
+def test_the_page_names_what_is_known_to_differ() -> None:
+    view = seen(mirror={"kib": 12})
+    assert "12 KiB on dock-mirror are known to differ" in "\n".join(drbd.preflight(topology(), view, to=MIRROR).lines)
+    assert "differ" not in "\n".join(drbd.preflight(topology(), seen(), to=MIRROR).lines)
+
+
 def test_a_handshake_says_nothing_of_since_when_nothing_was_replicated() -> None:
     view = seen(witnesses={MIRROR: silent(lost_s=None)})
     assert drbd.preflight(topology(), view, to=MIRROR).phrase == "give data to dock-mirror and lose an unknown time"
@@ -180,7 +187,8 @@ def test_a_witness_that_is_cut_off_or_says_something_new_is_refused(text: str) -
         read_witness(text)
 
 
-def test_the_probe_says_what_ping_wireguard_and_the_kernel_say(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("host", "searches"), [(LOAD, False), (MIRROR, True)])
+def test_the_probe_says_what_ping_wireguard_and_the_kernel_say(tmp_path: Path, host: str, searches: bool) -> None:
     dump = "me\\tpub\\t51820\\toff\\npeer\\t(none)\\t10.99.0.12:51820\\t10.20.0.2/32\\t1700000000\\t1\\t2\\toff\\n"
     for name, body in {
         "ping": "case $* in *10.20.0.2*) exit 1 ;; esac",
@@ -189,10 +197,10 @@ def test_the_probe_says_what_ping_wireguard_and_the_kernel_say(tmp_path: Path) -
     }.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
         (tmp_path / name).chmod(0o755)
-    (command,) = witness.WITNESS.probes(topology(), topology().host(LOAD))
+    (command,) = witness.WITNESS.probes(topology(), topology().host(host))
     env = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
     ran = subprocess.run(command.argv, capture_output=True, text=True, check=True, env=env)
     found = read_witness(ran.stdout)
-    assert found.answers == {PROD: False, MIRROR: True}
+    assert found.answers == {PROD: False, (MIRROR if host == LOAD else LOAD): True}
     assert set(found.silent_s) == {PROD}
-    assert found.lost_s is not None
+    assert (found.lost_s is not None) == searches, "only replicas have DRBD's lines in their log"

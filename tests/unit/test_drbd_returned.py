@@ -100,7 +100,7 @@ STUBS = {
     "mount": '[ ! -e "$S/broken" ]',
     "dd": "exit 0",
     "find": '/usr/bin/find "$@" && [ ! -e "$S/unreadable" ]',
-    "tar": '[ ! -e "$S/full" ] || exit 2; exec /bin/tar "$@"',
+    "tar": '[ ! -e "$S/full" ] || exit 2; [ ! -e "$S/slow" ] || { kill -TERM $PPID; exit 143; }; exec /bin/tar "$@"',
 }
 CRASHED = "C3C43B759EF3992D:0000000000000000:FFAB18CCB7B1484F:D3F646E65274D955:1:1:1:1:0:0:0\n"
 """What DRBD 8.4 says of a host that was Primary when it went down."""
@@ -128,11 +128,17 @@ class Returned:
     def finds(self, name: str, text: str = "") -> None:
         (self.folder / name).write_text(text)
 
-    def boots(self) -> str:
+    def boots(self, code: int = 0) -> str:
         """What it says; whatever comes of it, DRBD comes up."""
         env = {"PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}", "S": str(self.folder)}
         script = ["sh", str(self.folder / "catch")]
-        return subprocess.run(script, env=env, check=True, capture_output=True, text=True).stdout
+        ended = subprocess.run(script, env=env, check=False, capture_output=True, text=True)
+        assert ended.returncode == code, ended
+        return ended.stdout
+
+    @property
+    def named(self) -> str:
+        return (self.folder / "kept" / "data-returned-C3C43B759EF3992-files.txt").read_text()
 
     @property
     def kept(self) -> list[str]:
@@ -188,6 +194,21 @@ def test_without_room_the_files_are_named_and_without_a_view_it_says_so(returned
     returned.finds("full")
     assert "it is named in" in returned.boots()
     assert returned.kept == ["files.txt", "files.txt.sha256"]
-    assert "last" in (returned.folder / "kept" / "data-returned-C3C43B759EF3992-files.txt").read_text()
+    assert "last" in returned.named
     returned.finds("broken")
     assert "cannot be read" in returned.boots()
+    assert "last" in returned.named, "an older list is better than none"
+
+
+def test_whoever_is_stopped_in_the_middle_has_named_them(returned: Returned) -> None:
+    returned.finds("slow")
+    returned.boots(code=143)
+    assert returned.kept == ["files.txt", "files.txt.sha256"]
+    assert "last" in returned.named
+
+
+def test_a_disk_that_nobody_can_look_into_is_not_one_without_writes(returned: Returned) -> None:
+    returned.finds("broken")
+    assert "cannot be read" in returned.boots()
+    assert returned.kept == ["files.txt", "files.txt.sha256"]
+    assert returned.named.startswith("nobody looked at its files to the end")

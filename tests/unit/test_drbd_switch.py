@@ -166,8 +166,9 @@ class Pair:
             self._use(self.machines[host], *change.title.split())
 
     def _use(self, machine: Machine, verb: str, name: str) -> None:
-        assert verb == "stop" or machine.mounted, f"{name} starts without its storage"
-        machine.units[name] = {"start": "active", "stop": "inactive"}[verb]
+        assert verb == "stop" or machine.mounted, f"{name} needs its storage"
+        if verb != "flush":
+            machine.units[name] = {"start": "active", "stop": "inactive"}[verb]
 
     def _write(self, host: str, record: Record) -> None:
         seen = self.record if host == LOAD else self.machines[host].record
@@ -428,6 +429,12 @@ def test_the_arbitrator_is_told_before_the_replicas() -> None:
     assert told == named + 1
     plan = switch.plan_new_writer(CLUSTER, Pair.running().seen(), to=MIRROR, since=SINCE)
     assert titles(plan) == {LOAD: ["name dock-mirror as the writer (generation 2)"]}
+
+
+def test_dirty_memory_goes_over_the_line_before_anything_is_stopped() -> None:
+    titled = titles(switch.plan_let_go(CLUSTER, Pair.running().seen(), to=MIRROR))[PROD]
+    assert titled == ["flush /srv/data", *titled[1:]]
+    assert "unmount and demote" in titled[1:]
 
 
 def test_a_switch_is_kept_as_evidence_and_phase_2_is_no_switch() -> None:

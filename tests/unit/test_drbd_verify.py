@@ -185,12 +185,14 @@ set -- $(cat {folder}/states); cat {folder}/events-$1
             "drbdadm": f'echo "$*" >>{folder}/log; touch {folder}/started; [ ! -e {folder}/refuses ]',
             "dmesg": f"cat {folder}/before; [ ! -e {folder}/started ] || cat {folder}/after",
             "sleep": "exit 0",
+            "uname": f"echo {PROD}",
         }
         for name, body in stubs.items():
             (folder / "bin" / name).write_text(f"#!/bin/sh\n{body}\n")
             (folder / "bin" / name).chmod(0o755)
         text, _ = verify.verify_texts(CLUSTER, PROD, nine=False)[places.VERIFY]
-        (folder / "script").write_text(text.replace(places.VERIFIED, str(folder / "result")))
+        text = text.replace(places.VERIFIED, str(folder / "result")).replace(places.WRITER, str(folder / "writer"))
+        (folder / "script").write_text(text)
         (folder / "before").write_text(f"{BEFORE}\n")
         self.sees()
         self.logs()
@@ -259,9 +261,13 @@ def test_the_places_of_many_blocks_are_few(script: Script) -> None:
     assert len(script.result.places) == 8
 
 
-def test_the_secondary_does_nothing(script: Script) -> None:
+@pytest.mark.parametrize(("writer", "code"), [(MIRROR, 0), ("", 0), (PROD, 75)])
+def test_the_secondary_does_nothing_and_a_writer_that_is_not_promoted_yet_tries_again(
+    script: Script, writer: str, code: int
+) -> None:
+    (script.folder / "writer").write_text(f"writer={writer}\ngeneration=1\n")
     script.sees("Established", role="Secondary")
-    assert script().returncode == 0
+    assert script().returncode == code
     assert script.asked == ""
     assert script.result is None
 
