@@ -10,8 +10,8 @@ Needs: ssh to every host with a pinned host key (runbooks/trust.py), root or sud
 May destroy: nothing. Keys and volumes that are there are kept; the rest of /etc/hosts stays byte for byte.
 Way back: `systemctl disable --now wg-quick@wg0` on each host, and remove the managed block from /etc/hosts; on the DNS
 host `systemctl disable --now dockyard-dns`, for Ollama remove
-/etc/systemd/system/ollama.service.d/zz-dockyard.conf and restart it; for K3s see docs/k3s.md, for the monitoring
-monitoring.py.
+/etc/systemd/system/ollama.service.d/zz-dockyard.conf and restart it; for K3s docs/k3s.md (All of K3s
+goes), for the monitoring monitoring.py.
 Cut off in the middle: run it again.
 """
 
@@ -96,7 +96,8 @@ DNS: list[Step] = [
 ]
 
 KUBERNETES: list[Step] = [
-    Converge("Install K3s, verified", k3s.plan_binary, K3S, on=ON_K3S),
+    Gate("No K3s of somebody else is there", k3s.check_strangers, K3S, on=ON_K3S),
+    CONVERGE("Install K3s, verified", k3s.plan_binary),
     CONVERGE("Write K3s' options and units", k3s.plan_files, each=True),
     CONVERGE("Start the control plane", k3s.plan_server),
     Wait("The API answers", k3s.check_api, [k3s.NODES], timeout_s=300, on=SERVER),

@@ -108,14 +108,14 @@ class K3s:
 
 @dataclass(frozen=True, slots=True)
 class OpenCloud:
-    """The one application. ``image`` has a tag or a digest.
+    """The one application. ``image`` has a tag or a digest, ``cpus`` is not below what the pod asks for.
 
     ``memory_mib`` is the most that it may take; its own documentation asks for at least 512.
     """
 
     image: Annotated[str, names.image]
     memory_mib: Annotated[int, Meta(ge=512, le=1_000_000)] = 2048
-    cpus: Annotated[float, Meta(gt=0, le=256)] = 2.0
+    cpus: Annotated[float, Meta(ge=0.2, le=256)] = 2.0
 
     @property
     def memory(self) -> str:

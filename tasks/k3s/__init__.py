@@ -1,8 +1,9 @@
 """K3s: one control plane, workers that join through the mesh, volumes that stay where the data are. See docs/k3s.md.
 
 `K3S` is what a node knows by itself, `NODES` and `OBJECTS` ask the API on the control plane, `STRANGER` looks at hosts
-that must never be a node. Plans in order: `plan_binary`, `plan_files`, `plan_server`, `plan_forget`, `plan_token`,
-`plan_workers`, `plan_marks`, `plan_volumes`, `plan_apply`; `upkeep` has what comes later.
+that must never be a node. `check_strangers` comes before anything is changed; plans in order: `plan_binary`,
+`plan_files`, `plan_server`, `plan_forget`, `plan_token`, `plan_workers`, `plan_marks`, `plan_volumes`, `plan_apply`;
+`upkeep` has what comes later.
 """
 
 from tasks.k3s.api import NODES, OBJECTS, Api, Objects
@@ -25,6 +26,7 @@ from tasks.k3s.nodes import Truth
 from tasks.k3s.objects import Manifests, plan_apply
 from tasks.k3s.places import CLAIMED, HERE, MANAGED, MARKER, STORAGE_CLASS, STORAGE_LABEL
 from tasks.k3s.pods import pods
+from tasks.k3s.strangers import check_strangers
 from tasks.k3s.volumes import manifests, plan_volumes
 
 __all__ = [
@@ -48,6 +50,7 @@ __all__ = [
     "check_joined",
     "check_k3s",
     "check_put_back",
+    "check_strangers",
     "manifests",
     "plan_apply",
     "plan_binary",

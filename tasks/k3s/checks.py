@@ -31,6 +31,7 @@ from tasks.k3s.join import (
 from tasks.k3s.nodes import Node, Truth
 from tasks.k3s.objects import Manifests, drift
 from tasks.k3s.pods import Pod, pods
+from tasks.k3s.strangers import check_strangers
 from tasks.k3s.volumes import Volume, holding, volumes
 
 MENDS = "python runbooks/phase1_baseline.py mends it"
@@ -64,11 +65,13 @@ def check_k3s(topology: Topology, observed: Observed, *, manifests: Sequence[Man
     if topology.cluster.k3s is None:
         return []
     states = observed.seen(K3S)
-    if states and not any(state.binary for state in states.values()):
+    taken = check_strangers(topology, observed)
+    if states and not taken and not any(state.binary for state in states.values()):
         return [finding(server_of(topology).name, "K3s was never set up", "no node has its binary", _set_up())]
     missing = [found for domain in (K3S, STRANGER) for found in unseen(observed, domain, Cause.K3S)]
     return [
         *missing,
+        *taken,
         *_strangers(observed),
         *_headless(topology, observed),
         *_hosts(topology, states),
@@ -111,7 +114,7 @@ def _hosts(topology: Topology, states: Mapping[str, NodeHost]) -> Iterator[Findi
             )
         if files := stale(topology, host, state.files):
             yield finding(name, "what K3s starts with is not as planned", ", ".join(files), MENDS)
-        yield from _network(name, state) if state.unit.is_active else ()
+        yield from _network(name, state, topology.cluster.wireguard.mtu) if state.unit.is_active else ()
         yield from _release(topology, name, state)
         yield from _expiring(name, state)
         elsewhere = [one for one in state.listening if not _inside(one, str(host.wireguard.address))]
@@ -120,7 +123,7 @@ def _hosts(topology: Topology, states: Mapping[str, NodeHost]) -> Iterator[Findi
             yield finding(name, fault, ", ".join(elsewhere), f"{MENDS}, if bind-address in {places.CONFIG} was changed")
 
 
-def _network(name: str, state: NodeHost) -> Iterator[Finding]:
+def _network(name: str, state: NodeHost, mtu: int) -> Iterator[Finding]:
     table, device = " ".join(places.GUARD_TABLE), places.FLANNEL_DEVICE
     if not state.guarded:
         fault = f"nothing keeps others from K3s' port {places.VXLAN_PORT}: its table is not loaded"
@@ -131,6 +134,12 @@ def _network(name: str, state: NodeHost) -> Iterator[Finding]:
         evidence = f"no device {device}: it went when the interface of the mesh was made anew"
         advice = f"{MENDS}, or on {name}: systemctl restart {state.unit.name}; containers go on"
         yield finding(name, "its pods reach no pod of another node", evidence, advice)
+    if state.mtu is not None and state.mtu != mtu - places.VXLAN_BYTES:
+        evidence = (
+            f"FLANNEL_MTU is {state.mtu} in {places.FLANNEL}; the mesh carries {mtu}, VXLAN takes {places.VXLAN_BYTES}"
+        )
+        advice = f"On {name}: ip link delete {device}; systemctl restart {state.unit.name}; then start its pods anew"
+        yield finding(name, "its pods send packets that do not fit into the mesh", evidence, advice)
 
 
 def _expiring(name: str, state: NodeHost) -> Iterator[Finding]:

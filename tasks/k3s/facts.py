@@ -28,7 +28,10 @@ say() {{{{ printf '%s|%s|%s\\n' "$1" "$2" "$3"; }}}}
 secret() {{{{ [ ! -s "$2" ] || say "$1" "$(stat -c %a:%U "$2")" "$(sha256sum <"$2" | cut -c 1-16)"; }}}}
 for tool in {" ".join(PACKAGES)}; do command -v "$tool" >/dev/null || say missing "$tool" ''; done
 say architecture '' "$(uname -m)"
-[ ! -x {places.BINARY} ] || say binary '' "$(readlink {places.BINARY})"
+case $(readlink {places.BINARY}) in
+{places.stored("?" * 16)}) [ ! -x {places.BINARY} ] || say binary '' "$(readlink {places.BINARY})" ;;
+*) [ ! -e {places.BINARY} ] || say foreign '' {places.BINARY} ;;
+esac
 for file in {places.stored("?" * 16)}; do [ ! -x "$file" ] || say stored '' "$file"; done
 [ ! -e {places.STALE} ] || say stale '' yes
 [ ! -e {places.RENEWED} ] || say renewed '' yes
@@ -40,6 +43,7 @@ if mountpoint -q {{root}}; then say mounted '' yes
 elif [ -d {{root}} ]; then case $(lsattr -d {{root}} 2>/dev/null) in *i*\\ *) say closed '' yes ;; esac
 fi
 ! nft list table {" ".join(places.GUARD_TABLE)} >/dev/null 2>&1 || say guarded '' yes
+[ ! -e {places.FLANNEL} ] || say mtu '' "$(sed -n 's/^FLANNEL_MTU=\\([0-9]*\\)$/\\1/p' {places.FLANNEL})"
 [ ! -e {places.FLANNEL} ] || [ -e /sys/class/net/{places.FLANNEL_DEVICE} ] || say severed '' yes
 for file in {" ".join(places.CERTIFICATES)}; do
   [ ! -s "$file" ] || openssl x509 -noout -checkend {places.RENEW_S} -in "$file" >/dev/null ||
@@ -69,13 +73,15 @@ class NodeHost:
 
     ``architecture`` is None where K3s has no binary for it; ``machine`` is what uname(1) calls it. ``binary`` is the
     file that runs from the next start on ("" for none; ``stale``: that start is still to come), ``stored`` are all that
-    are there. ``server_token`` is the one that K3s made on the control plane; ``renewed`` says that a worker was not
-    started yet with the token that it got last. ``listening`` are the addresses of API and kubelet, with their ports;
+    are there; ``foreign`` is what lies in its place and is not ours. ``server_token`` is the one that K3s made on the
+    control plane; ``renewed`` says that a worker was not started yet with the token that it got last. ``listening`` are
+    the addresses of API and kubelet, with their ports;
     ``guarded`` says that the table is loaded which keeps others from them, ``severed`` that flannel had made its
-    device, and that it is gone. ``mounted`` says whether something is mounted where the volumes are, ``closed`` that
-    nothing is and nobody can write there; ``volumes`` holds the text of each one's marker by path. ``snapshots`` are
-    those of the control plane, by name, ``restored`` the one that it was put back to last, with the run that did it.
-    ``expiring`` are certificates by path that K3s would renew at a start, with their end as openssl(1) writes it.
+    device, and that it is gone; ``mtu`` is what flannel gives to pods, None where it has not said so. ``mounted`` says
+    whether something is mounted where the volumes are, ``closed`` that nothing is and nobody can write there;
+    ``volumes`` holds the text of each one's marker by path. ``snapshots`` are those of the control plane, by name,
+    ``restored`` the one that it was put back to last, with the run that did it. ``expiring`` are certificates by path
+    that K3s would renew at a start, with their end as openssl(1) writes it.
     """
 
     architecture: Architecture | None
@@ -83,6 +89,7 @@ class NodeHost:
     unit: UnitState
     missing: frozenset[str] = frozenset()
     binary: str = ""
+    foreign: str = ""
     stale: bool = False
     renewed: bool = False
     stored: frozenset[str] = frozenset()
@@ -91,6 +98,7 @@ class NodeHost:
     listening: tuple[str, ...] = ()
     guarded: bool = False
     severed: bool = False
+    mtu: int | None = None
     mounted: bool = False
     closed: bool = False
     volumes: Mapping[str, str] = field(default_factory=dict)
@@ -140,6 +148,7 @@ def read_facts(text: str, unit: UnitState) -> NodeHost:
         unit=unit,
         missing=frozenset(row["name"] for row in rows if row["kind"] == "missing"),
         binary=first(rows, "binary"),
+        foreign=first(rows, "foreign"),
         stale=bool(first(rows, "stale")),
         renewed=bool(first(rows, "renewed")),
         stored=frozenset(_all(rows, "stored")),
@@ -148,6 +157,7 @@ def read_facts(text: str, unit: UnitState) -> NodeHost:
         listening=tuple(_all(rows, "listen")),
         guarded=bool(first(rows, "guarded")),
         severed=bool(first(rows, "severed")),
+        mtu=int(first(rows, "mtu") or 0) or None,
         mounted=bool(first(rows, "mounted")),
         closed=bool(first(rows, "closed")),
         snapshots=tuple(_all(rows, "snapshot")),

@@ -6,6 +6,7 @@ The storage itself is not moved here: it is there already, mounted by DRBD or co
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from dockyard.change import Change, Plan, Run, filled, joined
 from dockyard.errors import StepFailed
@@ -94,8 +95,14 @@ def _elsewhere(topology: Topology, observed: Observed, api: Api, to: str) -> Ite
 
 
 def check_one_copy(topology: Topology, observed: Observed) -> list[Finding]:
-    """No volume lies on two workers: a snapshot from before a move lets its pod start where the old copy is."""
-    found: list[Finding] = []
+    """Every worker was looked at, and no volume lies on two of them.
+
+    A snapshot from before a move lets its pod start where the old copy is, also when that worker comes back later.
+    """
+    again = (
+        "Bring it back first. If it must go without: take its role k3s-worker away, then phase1_baseline.py, then this"
+    )
+    found = [replace(one, advice=again) for one in unseen(observed, K3S, Cause.K3S)]
     if settings(topology).volumes.mounted:
         return found
     for name, volume in volumes(topology).items():

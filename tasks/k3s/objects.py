@@ -6,7 +6,8 @@ way a change by hand is seen, too, and a second run applies nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
@@ -36,23 +37,40 @@ def plan_apply(topology: Topology, observed: Observed, *, manifests: Manifests) 
 
 
 def _apply(name: str, text: str, live: Objects) -> list[Change]:
-    found = drift(text, live)
-    if not found:
+    changed = [one for one in documents(text) if _drift(one, live)]
+    whole = [one for one in changed if one["kind"] in _WHOLE and _there(one, live) is not None]
+    if not changed:
         return []
+    apply = [_send(("apply",), name, text, drift(text, live))] if len(changed) > len(whole) else []
+    return [*apply, *(_send(_REPLACE, name, json.dumps(one), _drift(one, live)) for one in whole)]
+
+
+_WHOLE = {"Deployment"}
+_REPLACE = ("replace", "--save-config")
+"""`apply` removes from a list only what it had put there itself: a variable, a port or a volume that somebody added by
+hand would stay (kubernetes.io, "Declarative Management", "How apply calculates differences"). What the API itself gives
+to other kinds, such as the claim of a volume, must stay."""
+
+
+def _send(verb: Sequence[str], name: str, text: str, found: Sequence[str]) -> Change:
     more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-    title = f"apply {name}: {'; '.join(found[:_SHOWN])}{more}"
-    return [Run(title=title, argv=(*KUBECTL, "apply", "-f", "-"), stdin=text.encode(), timeout_s=120)]
+    title = f"{verb[0]} {name}: {'; '.join(found[:_SHOWN])}{more}"
+    return Run(title=title, argv=(*KUBECTL, *verb, "-f", "-"), stdin=text.encode(), timeout_s=120)
 
 
 def drift(text: str, live: Objects) -> list[str]:
     """What of a manifest is not there, or there in another way, a line each."""
-    found: list[str] = []
-    for wanted in documents(text):
-        meta = wanted["metadata"]
-        there = live.live.get((wanted["kind"], meta.get("namespace", ""), meta["name"]))
-        name = f"{wanted['kind']} {meta['name']}"
-        found += [f"{name} is not there"] if there is None else [f"{name}: {one}" for one in differences(wanted, there)]
-    return found
+    return [line for wanted in documents(text) for line in _drift(wanted, live)]
+
+
+def _drift(wanted: Mapping[str, Any], live: Objects) -> list[str]:
+    there, name = _there(wanted, live), f"{wanted['kind']} {wanted['metadata']['name']}"
+    return [f"{name} is not there"] if there is None else [f"{name}: {one}" for one in differences(wanted, there)]
+
+
+def _there(wanted: Mapping[str, Any], live: Objects) -> Mapping[str, Any] | None:
+    meta = wanted["metadata"]
+    return live.live.get((wanted["kind"], meta.get("namespace", ""), meta["name"]))
 
 
 def documents(text: str) -> list[dict[str, Any]]:

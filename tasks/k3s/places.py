@@ -39,6 +39,9 @@ FLANNEL = "/run/flannel/subnet.env"
 """K3s writes it when flannel has made its device. The lab's stand-in, which has no flannel, never does."""
 
 FLANNEL_DEVICE = "flannel.1"
+VXLAN_BYTES = 50
+"""What VXLAN adds to each packet over IPv4 (RFC 7348); flannel takes it off the MTU of the mesh."""
+
 SNAPSHOTS = "/var/lib/dockyard/k3s-snapshots"
 """Of the control plane: datastore, certificates and token, each in a folder of its own, on the same host."""
 

@@ -123,6 +123,9 @@ def check_upgrade(topology: Topology, observed: Observed) -> list[Finding]:
             finding(server, fault, f"it runs {node.version}", "Change cluster.k3s.version, one step at a time")
         )
     state = observed.seen(K3S).get(server)
+    if pinned is None and state and _runs_another(topology, server, state):
+        advice = "Give cluster.k3s.version as `k3s --version` prints it, beside binary"
+        found.append(finding(server, "nobody can say how large the step is", "no cluster.k3s.version", advice))
     if pinned and node and state and node.version != pinned and _runs_old_file(topology, server, state):
         fault = f"cluster.k3s.sha256 is still that of {node.version}"
         found.append(finding(server, fault, state.binary, f"Give the one of {pinned}: both change together"))
@@ -190,6 +193,9 @@ def plan_open(topology: Topology, observed: Observed) -> Plan:
 def check_upgraded(topology: Topology, observed: Observed, *, host: str) -> list[Finding]:
     """A node runs the wanted release and is ready."""
     found = check_upgrade(topology, observed)
+    state = observed.seen(K3S).get(host)
+    if state and state.binary and not state.unit.is_active:
+        found.append(finding(host, f"{state.unit.name} has not started", f"it is {state.unit.active}", "Wait"))
     if not found and is_behind(topology, observed, host):
         found.append(finding(host, "does not run the wanted release yet", "its link or what it told the API", "Wait"))
     return found

@@ -112,6 +112,8 @@ def test_an_api_that_is_away_hides_nothing_of_the_hosts() -> None:
             "client-kubelet.crt ends on Feb 10 10:00:00 2027 GMT",
         ),
         ({"severed": True}, "its pods reach no pod of another node", "no device flannel.1"),
+        ({"mtu": 1450}, "its pods send packets that do not fit into the mesh", "FLANNEL_MTU is 1450"),
+        ({"mtu": 1370}, "", ""),
         ({"volumes": {}}, "the volume opencloud is not there", "nothing is mounted at /srv/k3s"),
     ],
 )

@@ -75,6 +75,13 @@ def test_a_volume_that_lies_on_two_workers_is_named_before_an_old_snapshot_may_c
     assert move.check_one_copy(MOUNTED, seen(MOUNTED, hosts=both)) == [], "DRBD has it on one side alone"
 
 
+@pytest.mark.parametrize("cluster", [LAB, MOUNTED])
+def test_a_worker_that_is_away_may_have_the_other_copy(cluster: Topology) -> None:
+    (found,) = move.check_one_copy(cluster, seen(cluster, hosts={MIRROR: Unreachable(MIRROR, "no route to host")}))
+    assert (found.host, found.unseen) == (MIRROR, True)
+    assert "take its role k3s-worker away" in found.advice
+
+
 def test_pods_of_a_node_that_is_ready_end_by_a_drain_and_need_no_phrase() -> None:
     assert titles(move.plan_end(LAB, seen(), to=MIRROR)) == {LOAD: [f"drain {PROD}: opencloud-1"]}
     assert move.page(LAB, seen(), to=MIRROR) is None
@@ -107,7 +114,7 @@ def test_opencloud_gets_the_address_of_its_new_node_before_the_label_is_there() 
     (change,) = k3s.plan_apply(LAB, seen(), manifests=at(MIRROR))[LOAD]
     (command,) = change.commands()
     assert isinstance(command.stdin, bytes)
-    assert b"hostIP: 10.20.0.3" in command.stdin
+    assert b'"hostIP": "10.20.0.3"' in command.stdin
     kinds = [step.title for step in steps(MIRROR)]
     assert kinds.index(f"Apply OpenCloud with the address of {MIRROR}") < kinds.index(
         f"Move the label of the volumes to {MIRROR}"

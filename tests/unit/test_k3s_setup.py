@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Mapping
 from dataclasses import replace
@@ -172,6 +173,12 @@ def test_everything_is_in_the_mesh() -> None:
     assert worker["token-file"] == places.TOKEN
     assert worker["node-taint"] == ["dockyard.io/standby=true:NoSchedule"]
     assert "node-label" not in worker, "no node gives itself the label of the volumes"
+    assert server["tls-san"] == ["10.20.0.4", LOAD, LAB.fqdn(LOAD)]
+    assert server["disable"] == ["traefik", "servicelb", "local-storage", "metrics-server"], "ports without a socket"
+    assert server["secrets-encryption"] is True
+    assert server["node-taint"] == ["node-role.kubernetes.io/control-plane=true:NoSchedule"]
+    for node in (server, worker):
+        assert node["kube-proxy-arg"] == ["nodeport-addresses=10.20.0.0/24"]
 
 
 def test_the_unit_waits_for_the_mesh_and_loads_the_guard() -> None:
@@ -295,8 +302,19 @@ def test_a_change_by_hand_is_seen_and_applied_over() -> None:
     found = observed(LAB, live=replace(live, live={**live.live, key: edited}))
     plan = k3s.plan_apply(LAB, found, manifests=MANIFESTS[-1])
     (change,) = plan[LOAD]
-    assert change.title == "apply opencloud: Deployment opencloud: spec.replicas is 2 instead of 1"
-    assert change.commands()[0].stdin
+    assert change.title == "replace opencloud: Deployment opencloud: spec.replicas is 2 instead of 1"
+    (command,) = change.commands()
+    assert "replace --save-config -f -" in " ".join(command.argv)
+    assert isinstance(command.stdin, bytes)
+    assert json.loads(command.stdin)["kind"] == "Deployment", "and nothing else is replaced: a volume has a claim"
+
+
+def test_what_is_not_there_is_applied() -> None:
+    live = objects(LAB)
+    left = {key: one for key, one in live.live.items() if key[0] != "Service"}
+    left["Deployment", "opencloud", "opencloud"] = {}
+    plan = k3s.plan_apply(LAB, observed(LAB, live=replace(live, live=left)), manifests=MANIFESTS[-1])
+    assert [change.title.split()[0] for change in plan[LOAD]] == ["apply", "replace"]
 
 
 FACTS = """\
@@ -309,6 +327,7 @@ renewed||yes
 guarded||yes
 expiring|/var/lib/rancher/k3s/agent/client-kubelet.crt|Feb 10 10:00:00 2027 GMT
 severed||yes
+mtu||1370
 closed||yes
 volume|/srv/k3s/opencloud|opencloud
 """
@@ -318,10 +337,53 @@ def test_the_facts_of_a_node_are_read() -> None:
     state = read_facts(FACTS, unit(places.AGENT))
     assert (state.architecture, state.binary) == (Architecture.AMD64, places.stored(DIGEST))
     assert state.token == TokenSeen(fingerprint="0123456789abcdef", private=True)
-    assert (state.renewed, state.guarded, state.severed) == (True, True, True)
+    assert (state.renewed, state.guarded, state.severed, state.mtu) == (True, True, True, 1370)
     assert (state.listening, state.closed, state.mounted) == (("10.20.0.2:10250",), True, False)
     assert state.volumes == {"/srv/k3s/opencloud": "opencloud"}
     assert state.expiring == {places.CERTIFICATES[0]: "Feb 10 10:00:00 2027 GMT"}
+
+
+@pytest.mark.parametrize(
+    ("parts", "evidence"),
+    [
+        ({"foreign": places.BINARY}, "/usr/local/bin/k3s is no link to a release of Dockyard's"),
+        ({"unit": unit(places.AGENT)}, "k3s-agent.service is active"),
+    ],
+)
+def test_a_k3s_of_somebody_else_is_not_taken_over(parts: dict[str, Any], evidence: str) -> None:
+    hosts = {**{host: planned(LAB, host) for host in NODE_NAMES}, PROD: replace(bare(LAB, PROD), **parts)}
+    (found,) = k3s.check_strangers(LAB, observed(LAB, hosts))
+    assert (found.host, found.fault) == (PROD, "a K3s of somebody else would be taken over")
+    assert evidence in found.evidence
+    alone = {PROD: hosts[PROD]}
+    assert k3s.check_k3s(LAB, observed(LAB, alone), manifests=())[0].fault == found.fault, "and not: never set up"
+
+
+def test_what_was_changed_by_hand_in_ours_is_nobody_elses() -> None:
+    ours = {host: planned(LAB, host) for host in NODE_NAMES}
+    edited = FileState(path=places.CONFIG, kind="regular file", mode=0o600, owner="root", group="root", content="a: b")
+    ours[PROD] = replace(ours[PROD], files={**ours[PROD].files, places.CONFIG: edited})
+    ours[MIRROR] = bare(LAB, MIRROR)
+    assert k3s.check_strangers(LAB, observed(LAB, ours)) == []
+
+
+@pytest.mark.parametrize("kind", ["ours", "file", "link", "none"])
+def test_the_probe_knows_whose_binary_it_is(tmp_path: Path, kind: str) -> None:
+    binary, other = tmp_path / "k3s", tmp_path / "other"
+    folder = tmp_path / "dockyard"
+    folder.mkdir()
+    release = folder / f"k3s-{DIGEST[:16]}"
+    for path in (release, other):
+        path.touch(mode=0o755)
+    if kind == "file":
+        binary.touch(mode=0o755)
+    elif kind != "none":
+        binary.symlink_to({"ours": release, "link": other}[kind])
+    script = k3s.K3S.probes(LAB, LAB.host(PROD))[0].argv[2]
+    script = script.replace("/usr/local/lib/dockyard", str(folder)).replace(places.BINARY, str(binary))
+    ran = subprocess.run(["sh", "-c", script], check=True, capture_output=True, text=True)
+    said = {line.split("|")[0] for line in ran.stdout.splitlines()} & {"binary", "foreign"}
+    assert said == {"ours": {"binary"}, "none": set()}.get(kind, {"foreign"})
 
 
 @pytest.mark.parametrize(("days", "told"), [(89, 1), (91, 0)])

@@ -84,6 +84,22 @@ def test_a_version_without_its_checksum_is_no_upgrade() -> None:
     ]
 
 
+def test_a_file_without_its_version_is_no_upgrade_either() -> None:
+    unnamed = topology(version=None, sha256={"amd64": NEW_DIGEST})
+    assert [one.fault for one in upkeep.check_upgrade(unnamed, before(unnamed))] == [
+        "nobody can say how large the step is"
+    ]
+
+
+def test_a_node_is_back_when_its_unit_has_started() -> None:
+    hosts = {host: replace(planned(LAB, host), binary=places.stored(NEW_DIGEST)) for host in NODE_NAMES}
+    new = api(LAB, **{host.replace("-", "_"): {"version": NEXT} for host in NODE_NAMES})
+    assert upkeep.check_upgraded(NEW, observed(NEW, hosts, nodes=new), host=PROD) == []
+    hosts[PROD] = replace(hosts[PROD], unit=replace(hosts[PROD].unit, active="activating"))
+    (found,) = upkeep.check_upgraded(NEW, observed(NEW, hosts, nodes=new), host=PROD)
+    assert found.fault == "k3s-agent.service has not started", "the API calls it ready for a while yet"
+
+
 def test_a_node_that_is_not_ready_stops_an_upgrade() -> None:
     assert [one.host for one in upkeep.check_upgrade(NEW, before(dock_mirror={"ready": Truth.FALSE}))] == [MIRROR]
 

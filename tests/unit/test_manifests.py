@@ -99,6 +99,14 @@ def test_quantities_are_written_as_kubernetes_gives_them_back() -> None:
     assert all(isinstance(one["value"], str) for one in pod_spec()["containers"][0]["env"])
 
 
+def test_its_probes_ask_opencloud_itself() -> None:
+    container = pod_spec()["containers"][0]
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert container[probe]["httpGet"] == {"path": "/status.php", "port": "https", "scheme": "HTTPS"}
+    startup = container["startupProbe"]
+    assert startup["periodSeconds"] * startup["failureThreshold"] >= 300, "the first start makes its configuration"
+
+
 def test_no_secret_is_in_a_manifest() -> None:
     assert not [one for one in objects() if one["kind"] == "Secret"]
     assert not [one for one in pod_spec()["containers"][0]["env"] if "PASSWORD" in one["name"]]
@@ -123,24 +131,39 @@ def test_a_pod_does_not_start_on_an_empty_folder(tmp_path: Path) -> None:
 WHOLE = '{"name":"KV_service-registry","subjects":["x"]}'
 
 
+SUM = "0123456789abcdef"
+
+
 @pytest.mark.parametrize(
-    ("content", "whole"), [(WHOLE, True), ("", False), (WHOLE[:20], False), ("\0" * 40, False), (None, False)]
+    ("content", "checksum", "damaged"),
+    [
+        (WHOLE, SUM, ""),
+        ("", SUM, "meta.inf"),
+        (WHOLE[:20], SUM, "meta.inf"),
+        ("\0" * 40, SUM, "meta.inf"),
+        (None, SUM, "meta.inf"),
+        (WHOLE, "", "meta.sum"),
+        (WHOLE, "\0" * 16, "meta.sum"),
+        (WHOLE, None, "meta.sum"),
+    ],
 )
 def test_a_nats_store_that_was_cut_short_is_named_before_it_is_opened(
-    tmp_path: Path, content: str | None, *, whole: bool
+    tmp_path: Path, content: str | None, checksum: str | None, damaged: str
 ) -> None:
     assert script("nats-store", tmp_path).returncode == 0, "the first start"
     good, other = (tmp_path / "data/nats/jetstream/$G/streams" / name for name in ("main queue", "KV_service-registry"))
     for stream in (good, other):
         (stream / "msgs").mkdir(parents=True)
     (good / "meta.inf").write_text(WHOLE)
+    (good / "meta.sum").write_text(SUM)
     (good / "obs" / "sse-1").mkdir(parents=True)
     (good / "obs" / "sse-1" / "meta.inf").write_text("")  # a consumer: NATS goes on without it
-    if content is not None:
-        (other / "meta.inf").write_text(content)
+    for name, text in (("meta.inf", content), ("meta.sum", checksum)):
+        if text is not None:
+            (other / name).write_text(text)
     ran = script("nats-store", tmp_path)
-    assert (ran.returncode == 0) == whole
-    assert ("KV_service-registry/meta.inf" in ran.stderr) != whole
+    assert ran.returncode == (1 if damaged else 0)
+    assert f"KV_service-registry/{damaged}" in ran.stderr or not damaged
     assert "main queue" not in ran.stderr
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
 from dockyard.change import Plan, Run, WriteFile
 from dockyard.errors import NotObserved, StepFailed, Unreachable
@@ -174,6 +175,37 @@ def test_prometheus_gets_a_part_of_the_machine(machine: int, wanted: int | None,
     assert f"GOMEMLIMIT={memory.go_limit}MiB\n" in text
     (samples,) = re.findall(r"--query.max-samples=(\d+)", text)
     assert int(samples) * 16 * 4 <= most * 2**20
+
+
+def test_what_is_kept_ends_by_size_before_the_disk_is_full() -> None:
+    text = texts.server_units(LAB, LAB.host(DASH), MIB)[places.drop_in(places.PROMETHEUS)][0]
+    (mib,) = re.findall(r"--storage\.tsdb\.retention\.size=(\d+)MB", text)
+    assert int(mib) <= LAB.cluster.monitoring.retention_gib * 1024
+
+
+def test_whatever_watches_is_held_to_its_memory() -> None:
+    dash = LAB.host(DASH)
+    units = {**texts.server_units(LAB, dash, MIB), **texts.exporter_texts(LAB, dash, backup_state=BACKUP_STATE)}
+    held = [units[places.drop_in(name)][0] for name in (places.ALERTMANAGER, places.EXPORTER)]
+    held += [
+        optional.grafana_unit(WITH_GRAFANA, dash)[0],
+        optional.loki_texts(WITH_LOKI, dash)[0][places.drop_in(places.LOKI)],
+    ]
+    for text in held:
+        most, soft = (int(re.findall(rf"{name}=(\d+)", text)[0]) for name in ("MemoryMax", "GOMEMLIMIT"))
+        assert 0 < soft < most
+
+
+def test_loki_keeps_a_week_and_cuts_off_who_goes_mad() -> None:
+    files, _ = optional.loki_texts(WITH_LOKI, WITH_LOKI.host(DASH))
+    (config,) = (YAML(typ="safe").load(text) for text in files.values() if "limits_config" in text)
+    limits = config["limits_config"]
+    assert (limits["retention_period"], limits["ingestion_rate_mb"], limits["max_global_streams_per_user"]) == (
+        "168h",
+        1,
+        500,
+    )
+    assert config["compactor"]["retention_enabled"] is True
 
 
 def test_what_does_not_fit_on_the_machine_is_said_before_anything_is_installed() -> None:

@@ -29,7 +29,7 @@ KINDS = {
 }
 FLAGS = {
     *("--all-namespaces", "-A", "--overwrite", "--ignore-not-found", "--ignore-daemonsets", "--delete-emptydir-data"),
-    *("--wait=false", "--force"),
+    *("--wait=false", "--force", "--save-config"),
 }
 VALUED = {
     "--namespace": "-n",
@@ -260,6 +260,7 @@ def _delete(line: Line) -> int:
 _VERBS: dict[str, Callable[[Line], int]] = {
     "get": _get,
     "apply": _apply,
+    "replace": _apply,  # here both leave nothing of what was there before
     "create": _create,
     "label": _label,
     "taint": _taint,
