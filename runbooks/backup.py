@@ -28,11 +28,13 @@ from dockyard.report import Report
 from dockyard.steps import Converge, Gate, Step, Wait
 from tasks import backup, drbd
 from tasks.backup import places
+from tasks.drbd.places import WRITER
 
 SEES: Domains = [backup.BACKUP]
 NAS: Domains = [backup.BACKUP, backup.REPOSITORY]
 SECRETS: Domains = [backup.PASSWORD, backup.REST_PASSWORD]
 ON = drbd.REPLICAS
+STORAGE = places.Storage(unit=drbd.STORAGE, record=WRITER)
 DAY_S = 86400
 KEEP_A_COPY = (
     "Keep a copy of the password away from both sites; without it nobody can read the backups. "
@@ -52,9 +54,7 @@ SET_UP: list[Step] = [
     Converge("Share the passwords", backup.plan_share_password, [*SEES, *SECRETS], on=ON, together=True),
     CONVERGE("Make each replica's ssh key", backup.plan_keys, each=True),
     Gate("The NAS shows the host key that is pinned", backup.check_host_key, [backup.NAS_KEYS], on=ON),
-    CONVERGE(
-        "Write the script, its units and the pinned key", partial(backup.plan_files, storage=drbd.STORAGE), each=True
-    ),
+    CONVERGE("Write the script, its units and the pinned key", partial(backup.plan_files, storage=STORAGE), each=True),
     Gate("The NAS lets both replicas in", backup.check_login, NAS, on=ON),
     CONVERGE("Make the repository, once", backup.plan_repository, sees=NAS),
     CONVERGE("Note which repository is ours", backup.plan_note, sees=NAS, together=True),

@@ -34,6 +34,7 @@ from dockyard.topology import Role, Topology
 from dockyard.unseen import unseen
 from dockyard.web_page import web_page
 from runbooks import health
+from runbooks.backup import STORAGE
 from tasks import backup, drbd, hosts_file, k3s, machine, monitoring, ollama, opencloud, wireguard
 from tasks.drbd.document import digest
 from tasks.k3s import release
@@ -107,7 +108,7 @@ def boxes_of(topology: Topology, written: str) -> list[Box]:
 
 READY: tuple[Check, ...] = (machine.check_machine, hosts_file.check_names)
 NODES = {Role.K3S_SERVER, Role.K3S_WORKER}
-check_backup: Check = partial(backup.check_backup, storage=drbd.STORAGE)
+check_backup: Check = partial(backup.check_backup, storage=STORAGE)
 PHASE_3 = (
     "Pacemaker and Corosync",
     "SBD and STONITH",

@@ -1,8 +1,8 @@
 """Hand the storage over to the other replica: planned while both are up, or --disaster when the writer is gone.
 
-Planned: stops what uses the storage, unmounts and demotes, waits until everything has arrived, names the new writer at
-the arbitrator (with the next generation), lets the other side promote and mount, and starts again only when a token
-that was written before is read there. Nothing is lost, by proof.
+Planned: flushes the storage, stops what uses it, unmounts and demotes, waits until everything has arrived, names the
+new writer at the arbitrator (with the next generation), lets the other side promote and mount, and starts again only
+when a token that was written before is read there. Nothing is lost, by proof.
 
 --disaster: refuses while anybody who matters (this machine, the arbitrator, the other replica) still sees the writer,
 or while the other copy is not UpToDate; shows the evidence and what it may cost; goes on when the phrase is typed.
@@ -70,19 +70,21 @@ def _following(topology: Topology, to: str) -> list[Step]:
 
 
 def planned(to: str) -> list[Step]:
-    """The steps of a switch to ``to`` while both replicas are up. What they must say is asked anew: 1, 4, 5.
+    """The steps of a switch to ``to`` while both replicas are up. What they must say is asked anew: 1, 6, 7.
 
-    5 is there because 4 asks both at once, and one may answer late: what is out of sync on the old side is known to it
+    7 is there because 6 asks both at once, and one may answer late: what is out of sync on the old side is known to it
     when the new one has read the end of its role, and only a look that begins then is sure to show it.
     """
-    since, handed_over = this_run(), partial(drbd.check_handed_over, to=to)
+    run, ready, handed_over = this_run(), partial(drbd.check_ready, to=to), partial(drbd.check_handed_over, to=to)
     return [
-        Gate(
-            "Both replicas are up, connected and in sync",
-            partial(drbd.check_ready, to=to),
-            [*SEES, *VERSIONS],
-            on=ON,
+        Gate("Both replicas are up, connected and in sync", ready, [*SEES, drbd.FLUSHED, *VERSIONS], on=ON),
+        CONVERGE(
+            "Flush the storage while everything runs",
+            partial(drbd.plan_flush, to=to, run=run),
+            sees=[drbd.LIVE, drbd.FLUSHED],
+            proved_by=[drbd.FLUSHED],
         ),
+        GATE("The replicas are still in sync", ready),
         CONVERGE(f"{to} does not begin before it is told to", partial(drbd.plan_hold, to=to)),
         CONVERGE("Write a token, stop what uses the storage, unmount, demote", partial(drbd.plan_let_go, to=to)),
         Wait(
@@ -98,7 +100,7 @@ def planned(to: str) -> list[Step]:
             [drbd.beside(drbd.LIVE, to), drbd.beside(drbd.PARTING, to)],
             on=drbd.REPLICAS,
         ),
-        CONVERGE(f"Name {to} as the writer", partial(drbd.plan_new_writer, to=to, since=since), sees=[drbd.WRITER]),
+        CONVERGE(f"Name {to} as the writer", partial(drbd.plan_new_writer, to=to, since=run), sees=[drbd.WRITER]),
         CONVERGE("Tell the replicas who may write", drbd.plan_copies, sees=[drbd.WRITER], together=True),
         CONVERGE(f"Promote and mount on {to}", partial(drbd.plan_promote, to=to)),
         WAIT(f"{to} has the storage", partial(drbd.check_promoted, to=to), timeout_s=60, every_s=0.5),

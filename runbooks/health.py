@@ -33,6 +33,7 @@ from dockyard.status_page import status_page
 from dockyard.steps import Check
 from dockyard.topology import Role, Topology
 from dockyard.unseen import once
+from runbooks.backup import STORAGE
 from runbooks.phase1_baseline import MANIFESTS
 from tasks import backup, bounds, dns, drbd, hosts_file, k3s, machine, monitoring, ollama, opencloud, wireguard
 
@@ -63,7 +64,7 @@ DOMAINS: Domains = [
 def check_backup(topology: Topology, observed: Observed) -> list[Finding]:
     """What is wrong with the backups, once there is a storage to back up."""
     begun = drbd.in_use(topology, observed)
-    return backup.check_backup(topology, observed, storage=drbd.STORAGE) if begun else []
+    return backup.check_backup(topology, observed, storage=STORAGE) if begun else []
 
 
 def check_monitoring(topology: Topology, observed: Observed) -> list[Finding]:

@@ -20,7 +20,7 @@ CHECK_LIMIT_DAYS = 16
 """A weekly check that is older than this was missed twice."""
 
 
-def check_backup(topology: Topology, observed: Observed, *, storage: str) -> list[Finding]:
+def check_backup(topology: Topology, observed: Observed, *, storage: places.Storage) -> list[Finding]:
     """Everything, once there is a storage; nothing while the inventory describes no backups."""
     if topology.cluster.backup is None:
         return []
@@ -59,7 +59,7 @@ def _secrets(states: States) -> Iterator[Finding]:
             yield finding(host, f"others than root may read {places.PASSWORD}", "its mode is not 0600", SET_UP)
 
 
-def _files(topology: Topology, states: States, storage: str) -> Iterator[Finding]:
+def _files(topology: Topology, states: States, storage: places.Storage) -> Iterator[Finding]:
     for host, state in states.items():
         wanted = texts(topology, topology.host(host), storage=storage)
         stale = [path for path, (text, _) in wanted.items() if state.files[path].content != text]

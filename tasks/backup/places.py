@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from dockyard.service import unit_file
 from dockyard.topology import Backup
 
@@ -34,6 +36,14 @@ CHECK = "dockyard-backup-check.service"
 CHECK_TIMER = "dockyard-backup-check.timer"
 DRILL = "dockyard-restore-drill.service"
 """A transient unit: it exists while a drill runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """What backups stand on: the ``unit`` that mounts and unmounts, and the host's ``record`` of who may write."""
+
+    unit: str
+    record: str
 
 
 def files(backup: Backup) -> list[str]:

@@ -30,8 +30,8 @@ def replication_of(topology: Topology) -> Replication:
     return topology.cluster.drbd
 
 
-def texts(topology: Topology, host: Host, *, storage: str) -> dict[str, tuple[str, int]]:
-    """Text and mode of every file of `places.files` by path; ``storage`` is the unit that mounts and unmounts."""
+def texts(topology: Topology, host: Host, *, storage: places.Storage) -> dict[str, tuple[str, int]]:
+    """Text and mode of every file of `places.files` by path; ``storage`` is what backups stand on."""
     backup = backup_of(topology)
     written = {places.SCRIPT: (_script(topology, host, storage), 0o755), **_units(topology, storage)}
     if backup.sftp:
@@ -69,7 +69,7 @@ def parts(share: float) -> int:
     return max(1, math.ceil(1 / share - 1e-9))
 
 
-def _script(topology: Topology, host: Host, storage: str) -> str:
+def _script(topology: Topology, host: Host, storage: places.Storage) -> str:
     backup, replication = backup_of(topology), replication_of(topology)
     assert host.drbd, "only replicas have the script"
     xfs = replication.filesystem is FileSystem.XFS
@@ -80,7 +80,8 @@ def _script(topology: Topology, host: Host, storage: str) -> str:
         mount=replication.mount,
         device=replication.device,
         resource=replication.resource,
-        storage=storage,
+        storage=storage.unit,
+        record=storage.record,
         filesystem=replication.filesystem,
         units=f"{places.RUN} and {places.CHECK}",
         stop=replication.units if backup.units is DuringBackup.STOP else (),
@@ -126,7 +127,7 @@ def keep(wanted: Keep) -> str:
     )
 
 
-def _units(topology: Topology, storage: str) -> dict[str, tuple[str, int]]:
+def _units(topology: Topology, storage: places.Storage) -> dict[str, tuple[str, int]]:
     backup, mount = backup_of(topology), replication_of(topology).mount
     hour, minute = map(int, backup.time.split(":"))
     later = f"Sun *-*-* {(hour + CHECK_DELAY_H) % 24:02}:{minute:02}:00"
@@ -138,7 +139,7 @@ def _units(topology: Topology, storage: str) -> dict[str, tuple[str, int]]:
         values = {
             "description": description,
             "name": topology.cluster.name,
-            "storage": storage,
+            "storage": storage.unit,
             "script": places.SCRIPT,
             "verb": verb,
             "calendar": calendar,

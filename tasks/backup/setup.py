@@ -144,12 +144,12 @@ def plan_keys(topology: Topology, observed: Observed) -> Plan:
     }
 
 
-def plan_files(topology: Topology, observed: Observed, *, storage: str) -> Plan:
-    """Write the script, its units and the NAS's pinned host key; ``storage`` is the unit that unmounts the storage."""
+def plan_files(topology: Topology, observed: Observed, *, storage: places.Storage) -> Plan:
+    """Write the script, its units and the NAS's pinned host key; ``storage`` is what backups stand on."""
     return filled({host: _files(topology, host, state, storage) for host, state in observed.seen(BACKUP).items()})
 
 
-def _files(topology: Topology, host: str, state: BackupState, storage: str) -> list[Change]:
+def _files(topology: Topology, host: str, state: BackupState, storage: places.Storage) -> list[Change]:
     wanted = texts(topology, topology.host(host), storage=storage)
     sftp = backup_of(topology).sftp
     unpinned = {places.KNOWN_HOSTS} if sftp and sftp.host_key is None else set()

@@ -15,6 +15,7 @@ from tasks.drbd.disaster import (
     plan_told_alone,
     preflight,
 )
+from tasks.drbd.flush import FLUSHED, plan_flush
 from tasks.drbd.parted import CHANGES, PARTED
 from tasks.drbd.parting import PARTING
 from tasks.drbd.places import STORAGE
@@ -55,6 +56,7 @@ __all__ = [
     "CHANGES",
     "DISASTER",
     "DRBD",
+    "FLUSHED",
     "LIVE",
     "PARTED",
     "PARTING",
@@ -86,6 +88,7 @@ __all__ = [
     "plan_copies",
     "plan_file_system",
     "plan_first_sync",
+    "plan_flush",
     "plan_hold",
     "plan_let_go",
     "plan_metadata",

@@ -16,7 +16,7 @@ from dockyard.topology import Topology
 from dockyard.unseen import unseen
 from tasks.drbd import sizing
 from tasks.drbd.checks import contradicted, finding
-from tasks.drbd.replica import LIVE, other_of, replication_of
+from tasks.drbd.replica import LIVE, Live, other_of, replication_of
 from tasks.drbd.state import Disk
 from tasks.drbd.switch import USERS, begin_promoted, plan_promote, plan_start, write_token
 from tasks.drbd.witness import WITNESS, Witness
@@ -111,7 +111,7 @@ def preflight(topology: Topology, observed: Observed, *, to: str) -> Page:
         f"{gone} does not answer this machine now (since when, it cannot know): {observed.unseen(LIVE).get(gone)}",
         f"{seen}; {to} neither ({_silence(here.silent_s.get(gone))})",
         f"DRBD on {to}: {observed.of(LIVE, to).sentence}; lost its connection {_ago(here.lost_s)}",
-        *_marked(observed.of(LIVE, to).out_of_sync_kib, to, gone),
+        *_marked(observed.of(LIVE, to), to, gone),
         f"The arbitrator names {shown(writer_of(topology, observed))}.",
         _PRICE.format(gone=gone, waiting_kib=sizing.send_buffer_kib(replication.wan)),
         _RETURN.format(gone=gone),
@@ -120,8 +120,9 @@ def preflight(topology: Topology, observed: Observed, *, to: str) -> Page:
     return Page(lines=lines, phrase=f"give {replication.resource} to {to} and lose {_span(here, gone)}")
 
 
-def _marked(kib: int, to: str, gone: str) -> list[str]:
+def _marked(state: Live, to: str, gone: str) -> list[str]:
     """What a Secondary counts does not grow while it is alone: a comparison has found it, or a resync did not end."""
+    kib = 0 if state.primary else state.out_of_sync_kib
     return [f"{kib} KiB on {to} are known to differ from {gone}: which of them are good, nobody knows."] if kib else []
 
 

@@ -55,6 +55,9 @@ def files(replication: Replication) -> list[str]:
     return [*ours, *map(drop_in, replication.units)]
 
 
+FLUSHED = "/run/dockyard-flushed"
+"""The run that flushed the storage last, before a switch."""
+
 VERIFY = "/usr/local/lib/dockyard/drbd-verify"
 VERIFY_SERVICE = "dockyard-verify.service"
 VERIFY_TIMER = "dockyard-verify.timer"

@@ -1,8 +1,9 @@
 """A planned change of the writer, with both sides up: nothing is lost, by proof.
 
-Order: `check_ready`, `plan_hold`, `plan_let_go`, `check_handed_over`, `check_let_go`, `plan_new_writer`, `plan_copies`,
-`plan_promote`, `check_promoted`, `check_token`, `plan_start`. Each is empty when it was done already, so a switch that
-was cut off anywhere is run again, by anybody who reaches the arbitrator.
+Order: `check_ready`, `flush.plan_flush`, `check_ready` again, `plan_hold`, `plan_let_go`, `check_handed_over`,
+`check_let_go`, `plan_new_writer`, `plan_copies`, `plan_promote`, `check_promoted`, `check_token`, `plan_start`. Each is
+empty when it was done already, so a switch that was cut off anywhere is run again, by anybody who reaches the
+arbitrator.
 """
 
 from __future__ import annotations
@@ -156,15 +157,8 @@ def plan_hold(topology: Topology, observed: Observed, *, to: str) -> Plan:
 
 
 def plan_let_go(topology: Topology, observed: Observed, *, to: str) -> Plan:
-    """Close the storage on the old side: `plan_flush`, `plan_token`, `plan_stop` and `plan_demote`, in one go."""
-    return joined(*(plan(topology, observed, to=to) for plan in (plan_flush, plan_token, plan_stop, plan_demote)))
-
-
-def plan_flush(topology: Topology, observed: Observed, *, to: str) -> Plan:
-    """Send what is dirty over the line while everything still runs: unmounting would do it while all stands still."""
-    leaving, mount = other_of(topology, to), replication_of(topology).mount
-    flush = Run(title=f"flush {mount}", argv=("sync", "-f", mount), timeout_s=FLUSH_S)
-    return filled({leaving: [flush] if observed.of(LIVE, leaving).mounted else []})
+    """Close the storage on the old side: `plan_token`, `plan_stop` and `plan_demote`, in one go."""
+    return joined(*(plan(topology, observed, to=to) for plan in (plan_token, plan_stop, plan_demote)))
 
 
 def plan_token(topology: Topology, observed: Observed, *, to: str) -> Plan:
@@ -197,9 +191,6 @@ def _stops(observed: Observed, host: str) -> list[Change]:
     script = f'{_ALONE} && systemctl stop -- "$1"'
     return [Run(title=f"stop {name}", argv=("sh", "-c", script, "stop", name), timeout_s=300) for name in running]
 
-
-FLUSH_S = 3600
-"""Gigabytes of dirty memory go at the speed of the line (`on-congestion block`)."""
 
 _ALONE = f"{{ {places.GUARD} alone || [ $? = 2 ]; }}"
 """Nothing is stopped while a pod keeps the storage: it could not be handed over. An older script, which phase 2 has not

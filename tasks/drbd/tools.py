@@ -38,14 +38,14 @@ class Tools:
     module: str
 
 
-def packages(topology: Topology) -> dict[str, str]:
-    """The commands that this cluster needs, and the Debian packages that hold them."""
+def packages(topology: Topology, host: Host) -> dict[str, str]:
+    """The commands that ``host`` needs, and the Debian packages that hold them; a tie-breaker makes no file system."""
     drbd = topology.cluster.drbd
-    return PACKAGES | (FILE_SYSTEMS[drbd.filesystem] if drbd else {})
+    return PACKAGES | (FILE_SYSTEMS[drbd.filesystem] if drbd and host.drbd else {})
 
 
-def _probes(topology: Topology, _host: Host) -> Sequence[Command]:
-    return [Command(_PROBE, ("sh", "-c", _SCRIPT.format(tools=" ".join(packages(topology))) + SAY_MODULE))]
+def _probes(topology: Topology, host: Host) -> Sequence[Command]:
+    return [Command(_PROBE, ("sh", "-c", _SCRIPT.format(tools=" ".join(packages(topology, host))) + SAY_MODULE))]
 
 
 def _read(_topology: Topology, _host: Host, outputs: Outputs) -> Tools:
@@ -66,5 +66,5 @@ def plan_tools(topology: Topology, observed: Observed) -> Plan:
     needing = {host.name for host in topology.hosts.values() if host.drbd}
     needing |= {topology.cluster.arbitrator} if nine else set()
     lacking = {host: tools.missing for host, tools in seen.items() if tools.missing and host in needing}
-    known = packages(topology)
-    return {host: [install(sorted({known[tool] for tool in missing}))] for host, missing in lacking.items()}
+    known = {host: packages(topology, topology.host(host)) for host in lacking}
+    return {host: [install(sorted({known[host][tool] for tool in missing}))] for host, missing in lacking.items()}

@@ -134,12 +134,12 @@ disk=$(drbdadm sh-ll-dev "$name") && open_view || {{ echo "its files cannot be r
 trap 'rm -f -- "$kept.new"; close_view' EXIT
 last=$(find "$root" -xdev -printf '%C@\n' | sort -n | tail -n 1)
 lost_at() {{ echo "${{last%%.*}}"; }}
-young | clean | note
+young >"$folder/young" && clean <"$folder/young" | note
 if keep_files "$kept"; then
     rm -f -- "$named" "$named.sha256"
     echo "what changed in its last minutes as the writer is kept in $kept"
 else
-    echo "what changed in its last minutes as the writer could not be kept; it is named in $named"
+    echo "what changed in its last minutes as the writer could not be kept; what is known of it is in $named"
 fi
 exit 0
 """

@@ -61,7 +61,10 @@ STRANGER = Domain("k3s stranger", _ask_stranger, _read_stranger, _is_stranger)
 
 
 def check_k3s(topology: Topology, observed: Observed, *, manifests: Sequence[Manifests]) -> list[Finding]:
-    """Everything; one finding where K3s was never set up, and nothing while the inventory does not have it."""
+    """Everything; one finding where K3s was never set up, and nothing while the inventory does not have it.
+
+    While a host has somebody else's, nothing is said of a cluster: it may be theirs.
+    """
     if topology.cluster.k3s is None:
         return []
     states = observed.seen(K3S)
@@ -69,9 +72,10 @@ def check_k3s(topology: Topology, observed: Observed, *, manifests: Sequence[Man
     if states and not taken and not any(state.binary for state in states.values()):
         return [finding(server_of(topology).name, "K3s was never set up", "no node has its binary", _set_up())]
     missing = [found for domain in (K3S, STRANGER) for found in unseen(observed, domain, Cause.K3S)]
+    if taken:
+        return [*missing, *taken, *_strangers(observed)]
     return [
         *missing,
-        *taken,
         *_strangers(observed),
         *_headless(topology, observed),
         *_hosts(topology, states),
@@ -134,7 +138,7 @@ def _network(name: str, state: NodeHost, mtu: int) -> Iterator[Finding]:
         evidence = f"no device {device}: it went when the interface of the mesh was made anew"
         advice = f"{MENDS}, or on {name}: systemctl restart {state.unit.name}; containers go on"
         yield finding(name, "its pods reach no pod of another node", evidence, advice)
-    if state.mtu is not None and state.mtu != mtu - places.VXLAN_BYTES:
+    if state.mtu is not None and state.mtu > mtu - places.VXLAN_BYTES:
         evidence = (
             f"FLANNEL_MTU is {state.mtu} in {places.FLANNEL}; the mesh carries {mtu}, VXLAN takes {places.VXLAN_BYTES}"
         )

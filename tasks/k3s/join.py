@@ -132,7 +132,15 @@ def check_api(_topology: Topology, observed: Observed) -> list[Finding]:
 
 
 def check_joined(topology: Topology, observed: Observed) -> list[Finding]:
-    """The API answers, every node of the inventory has joined from the mesh and is ready, and nobody else is there.
+    """`check_ready`, and nobody else is there."""
+    found = check_ready(topology, observed)
+    for api in observed.seen(NODES).values():
+        found += _uninvited(topology, api) if api.answers else []
+    return found
+
+
+def check_ready(topology: Topology, observed: Observed) -> list[Finding]:
+    """The API answers, every node of the inventory has joined from the mesh and is ready.
 
     Of a host that cannot be looked at nothing is said here: that it is away is said already, and explains the rest.
     """
@@ -158,7 +166,11 @@ def _not_joined(topology: Topology, api: Api, away: Container[str]) -> Iterator[
         elif node.internal_ip != str(host.wireguard.address):
             evidence = f"{node.internal_ip} instead of {host.wireguard.address}"
             yield finding(name, "joined K3s with an address outside the mesh", evidence, advice)
-    for name in api.nodes.nodes.keys() - wanted.keys():
+
+
+def _uninvited(topology: Topology, api: Api) -> Iterator[Finding]:
+    wanted = {host.name for host in topology.hosts.values() if is_node(topology, host)}
+    for name in api.nodes.nodes.keys() - wanted:
         advice = f"If it does not belong there: python runbooks/k3s_node.py --remove {name}"
         yield finding(server_of(topology).name, f"{name} is a node of K3s and must not be", "not in its roles", advice)
 

@@ -99,10 +99,8 @@ def check_one_copy(topology: Topology, observed: Observed) -> list[Finding]:
 
     A snapshot from before a move lets its pod start where the old copy is, also when that worker comes back later.
     """
-    again = (
-        "Bring it back first. If it must go without: take its role k3s-worker away, then phase1_baseline.py, then this"
-    )
-    found = [replace(one, advice=again) for one in unseen(observed, K3S, Cause.K3S)]
+    names = {host.name for host in workers(topology)}
+    found = [replace(one, advice=_WITHOUT) for one in unseen(observed, K3S, Cause.K3S) if one.host in names]
     if settings(topology).volumes.mounted:
         return found
     for name, volume in volumes(topology).items():
@@ -112,6 +110,12 @@ def check_one_copy(topology: Topology, observed: Observed) -> list[Finding]:
             advice = f"On the one that is not in use: mv {marker} {marker}.old; then no pod starts there"
             found.append(finding(hosts[0], f"the volume {name} lies on {' and on '.join(hosts)}", marker, advice))
     return found
+
+
+_WITHOUT = (
+    "Bring it back first. If it must go without: take k3s-worker (and opencloud) from its roles, for as long as it is "
+    "away. Its copy of a volume must not start afterwards: k3s_node.py --remove it, if the snapshot knows it"
+)
 
 
 def left_behind(topology: Topology, observed: Observed, *, to: str, ready: bool) -> list[Pod]:

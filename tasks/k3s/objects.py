@@ -39,10 +39,9 @@ def plan_apply(topology: Topology, observed: Observed, *, manifests: Manifests) 
 def _apply(name: str, text: str, live: Objects) -> list[Change]:
     changed = [one for one in documents(text) if _drift(one, live)]
     whole = [one for one in changed if one["kind"] in _WHOLE and _there(one, live) is not None]
-    if not changed:
-        return []
-    apply = [_send(("apply",), name, text, drift(text, live))] if len(changed) > len(whole) else []
-    return [*apply, *(_send(_REPLACE, name, json.dumps(one), _drift(one, live)) for one in whole)]
+    rest = [one for one in changed if one not in whole]
+    sent = ((("apply",), rest), (_REPLACE, whole))
+    return [_send(verb, name, objects, live) for verb, objects in sent if objects]
 
 
 _WHOLE = {"Deployment"}
@@ -52,7 +51,9 @@ hand would stay (kubernetes.io, "Declarative Management", "How apply calculates 
 to other kinds, such as the claim of a volume, must stay."""
 
 
-def _send(verb: Sequence[str], name: str, text: str, found: Sequence[str]) -> Change:
+def _send(verb: Sequence[str], name: str, objects: Sequence[Mapping[str, Any]], live: Objects) -> Change:
+    found = [line for one in objects for line in _drift(one, live)]
+    text = "\n---\n".join(json.dumps(one) for one in objects)
     more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
     title = f"{verb[0]} {name}: {'; '.join(found[:_SHOWN])}{more}"
     return Run(title=title, argv=(*KUBECTL, *verb, "-f", "-"), stdin=text.encode(), timeout_s=120)

@@ -127,7 +127,7 @@ def test_what_a_dead_line_swallowed_while_the_writer_let_go_is_not_given_away(
     prod.wait_until_succeeds("test -s /var/tmp/acknowledged", sudo=True)
     with runbooks.start("failover", "--to", "dock-mirror", *where) as run:
         assert run.stdout is not None
-        assert any(line.startswith("[2/") for line in run.stdout)
+        assert any("stop what uses the storage" in line for line in run.stdout)
         replicated.cut("dock-prod", "dock-mirror")
         prod.wait_until_succeeds("drbdadm role data | grep ^Secondary", sudo=True)
         wait_until_apart(prod, "dock-mirror")

@@ -20,7 +20,7 @@ from tests.unit.replicas import topology as with_replicas
 NOW = 1_795_421_500
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOsv6Ye9HCsXbmOaC4v6ZJbSDmM3xbK0a3r7pT0Zr0aB"
 SFTP = Sftp(host="nas.lan", user="backup", path="/backups/homelab", port=2222, host_key=KEY)
-STORAGE = "dockyard-storage.service"
+STORAGE = places.Storage(unit="dockyard-storage.service", record="/var/lib/dockyard/writer")
 REPOSITORY = "f83a4c51" * 8
 
 

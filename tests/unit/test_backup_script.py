@@ -15,10 +15,11 @@ from tasks.backup import places
 from tasks.backup.facts import read_state
 from tasks.backup.result import LastRun, Reason
 from tasks.backup.script import keep, parts, repository, texts
-from tests.unit.backups import PROD, STORAGE, topology
+from tests.unit.backups import MIRROR, PROD, STORAGE, topology
 
 UNITS = ("app.service", "k3s-agent.service")
 STUBS = {
+    "uname": f"echo {PROD}",
     "findmnt": 'cat "$S/mounted"',
     "drbdadm": 'case $1 in dstate) cat "$S/disks" ;; status) cat "$S/status" ;; *) cat "$S/role" ;; esac',
     "lvs": '[ -e "$S/lvm" ] || exit 5; case $* in */dockyard-backup*) [ -e "$S/left" ] ;; *) echo "  vg0/data" ;; esac',
@@ -67,7 +68,7 @@ class Script:
         self.live = folder / "live"
         cluster = topology(**parts)
         text, _ = texts(cluster, cluster.host(PROD), storage=STORAGE)[places.SCRIPT]
-        for path in (places.STATE, places.WORK, places.FOLDER, "/var/cache/dockyard-backup"):
+        for path in (places.STATE, places.WORK, places.FOLDER, STORAGE.record, "/var/cache/dockyard-backup"):
             text = text.replace(path, f"{folder}{path}")
         (folder / "script").write_text(text.replace("/srv/data", str(self.live)))
         (folder / "script").chmod(0o755)
@@ -81,10 +82,17 @@ class Script:
         self.finds("disks", "UpToDate/UpToDate")
         self.finds("state", "active")
         self.finds("status", OTHER_WRITES)
+        self.names(PROD)
         self.write("letter", "one")
 
     def finds(self, name: str, said: str = "") -> None:
         (self.folder / name).write_text(f"{said}\n" if said else "")
+
+    def names(self, writer: str) -> None:
+        """Who may write, as this host was told."""
+        path = self.folder / STORAGE.record[1:]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"writer={writer}\ngeneration=1\n")
 
     def write(self, name: str, text: str) -> Path:
         path = self.live / name
@@ -154,6 +162,10 @@ def test_after_a_boot_the_storage_is_waited_for_until_somebody_has_it(script: Sc
     assert script("run").stdout == f"not the writer: {script.live} is not mounted here\n"
     script.finds("status", NOBODY_WRITES)
     assert "not the writer" in script("run", PATIENCE_S="0").stdout, "not for ever"
+    script.names(MIRROR)
+    before = len(script.done("sleep"))
+    assert "not the writer" in script("run").stdout, "nor where it is not expected"
+    assert len(script.done("sleep")) == before
 
 
 def test_units_are_stopped_in_their_order_and_started_in_the_other(script: Script) -> None:

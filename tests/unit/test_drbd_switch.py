@@ -21,6 +21,7 @@ from dockyard.steps import Confirm, Converge, Gate, Show, Wait
 from runbooks.failover import planned
 from tasks import drbd
 from tasks.drbd import places, switch
+from tasks.drbd.flush import FLUSHED
 from tasks.drbd.parting import PARTING, Parting
 from tasks.drbd.replica import ReplicaState
 from tasks.drbd.state import Disk, Link, Role
@@ -64,6 +65,7 @@ class Machine:
     primary: bool = False
     mounted: bool = False
     storage: str = "waiting"
+    flushed: str = ""
     units: dict[str, str] = field(default_factory=lambda: dict.fromkeys(UNITS, "inactive"))
     record: Record = field(default_factory=lambda: records()[PROD])
 
@@ -118,6 +120,8 @@ class Pair:
         record = {LOAD: self.record, **{name: one.record for name, one in self.machines.items()}}
         seen = observed({**states, LOAD: base[LOAD]}, record, using)
         kernels = Observed({name: {MACHINE.name: KERNEL, RELEASE.name: K3S} for name in PAIR})
+        flushed = Observed({name: {FLUSHED.name: one.flushed} for name, one in self.machines.items()})
+        seen = seen.merged(flushed)
         held = Observed({name: {PARTING.name: Parting(let_go_us=2, lost_us=1)} for name in PAIR})
         return seen.merged(kernels).merged(held).merged(Observed({LOAD: {EVIDENCE.name: dict(self.evidence)}}))
 
@@ -163,11 +167,14 @@ class Pair:
             assert (self.machines[host].storage, wanted[change.title]) != ("waiting", "waiting")
             self.machines[host].storage = wanted[change.title]
         elif not change.title.startswith("wait "):
-            self._use(self.machines[host], *change.title.split())
+            self._use(self.machines[host], change)
 
-    def _use(self, machine: Machine, verb: str, name: str) -> None:
+    def _use(self, machine: Machine, change: Run) -> None:
+        verb, name = change.title.split()
         assert verb == "stop" or machine.mounted, f"{name} needs its storage"
-        if verb != "flush":
+        if places.FLUSHED in change.argv:
+            machine.flushed = change.argv[-2]
+        else:
             machine.units[name] = {"start": "active", "stop": "inactive"}[verb]
 
     def _write(self, host: str, record: Record) -> None:
@@ -431,10 +438,13 @@ def test_the_arbitrator_is_told_before_the_replicas() -> None:
     assert titles(plan) == {LOAD: ["name dock-mirror as the writer (generation 2)"]}
 
 
-def test_dirty_memory_goes_over_the_line_before_anything_is_stopped() -> None:
-    titled = titles(switch.plan_let_go(CLUSTER, Pair.running().seen(), to=MIRROR))[PROD]
-    assert titled == ["flush /srv/data", *titled[1:]]
-    assert "unmount and demote" in titled[1:]
+def test_dirty_memory_goes_over_the_line_before_anything_is_stopped_once_in_a_run() -> None:
+    pair = Pair.running()
+    assert titles(drbd.plan_flush(CLUSTER, pair.seen(), to=MIRROR, run="one")) == {PROD: ["flush /srv/data"]}
+    pair.machines[PROD].flushed = "one"
+    assert drbd.plan_flush(CLUSTER, pair.seen(), to=MIRROR, run="one") == {}
+    assert drbd.plan_flush(CLUSTER, pair.seen(), to=MIRROR, run="two") != {}
+    assert drbd.plan_flush(CLUSTER, pair.seen(), to=PROD, run="two") == {}, "what is not mounted has nothing dirty"
 
 
 def test_a_switch_is_kept_as_evidence_and_phase_2_is_no_switch() -> None:

@@ -79,7 +79,7 @@ def test_a_volume_that_lies_on_two_workers_is_named_before_an_old_snapshot_may_c
 def test_a_worker_that_is_away_may_have_the_other_copy(cluster: Topology) -> None:
     (found,) = move.check_one_copy(cluster, seen(cluster, hosts={MIRROR: Unreachable(MIRROR, "no route to host")}))
     assert (found.host, found.unseen) == (MIRROR, True)
-    assert "take its role k3s-worker away" in found.advice
+    assert "take k3s-worker (and opencloud) from its roles" in found.advice
 
 
 def test_pods_of_a_node_that_is_ready_end_by_a_drain_and_need_no_phrase() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Mapping
 from dataclasses import replace
@@ -315,6 +316,8 @@ def test_what_is_not_there_is_applied() -> None:
     left["Deployment", "opencloud", "opencloud"] = {}
     plan = k3s.plan_apply(LAB, observed(LAB, live=replace(live, live=left)), manifests=MANIFESTS[-1])
     assert [change.title.split()[0] for change in plan[LOAD]] == ["apply", "replace"]
+    kinds = [re.findall('"kind": "(Service|Deployment)"', str(change.commands()[0].stdin)) for change in plan[LOAD]]
+    assert kinds == [["Service"], ["Deployment"]], "each is sent once"
 
 
 FACTS = """\
@@ -355,8 +358,9 @@ def test_a_k3s_of_somebody_else_is_not_taken_over(parts: dict[str, Any], evidenc
     (found,) = k3s.check_strangers(LAB, observed(LAB, hosts))
     assert (found.host, found.fault) == (PROD, "a K3s of somebody else would be taken over")
     assert evidence in found.evidence
-    alone = {PROD: hosts[PROD]}
-    assert k3s.check_k3s(LAB, observed(LAB, alone), manifests=())[0].fault == found.fault, "and not: never set up"
+    for states in (hosts, {PROD: hosts[PROD]}):
+        said = k3s.check_k3s(LAB, observed(LAB, states), manifests=())
+        assert [one.fault for one in said] == [found.fault], "nothing is said of a cluster that may be theirs"
 
 
 def test_what_was_changed_by_hand_in_ours_is_nobody_elses() -> None:

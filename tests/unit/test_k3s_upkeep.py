@@ -100,6 +100,16 @@ def test_a_node_is_back_when_its_unit_has_started() -> None:
     assert found.fault == "k3s-agent.service has not started", "the API calls it ready for a while yet"
 
 
+def test_a_node_that_only_an_older_datastore_knows_does_not_hold_a_restore_up() -> None:
+    known = api(LAB)
+    other = replace(known.nodes.nodes[MIRROR], labels={})
+    more = replace(known, nodes=replace(known.nodes, nodes={**known.nodes.nodes, "dock-old": other}))
+    assert upkeep.check_started(LAB, observed(LAB, nodes=more)) == []
+    assert [one.fault for one in k3s.check_joined(LAB, observed(LAB, nodes=more))] == [
+        "dock-old is a node of K3s and must not be"
+    ]
+
+
 def test_a_node_that_is_not_ready_stops_an_upgrade() -> None:
     assert [one.host for one in upkeep.check_upgrade(NEW, before(dock_mirror={"ready": Truth.FALSE}))] == [MIRROR]
 
