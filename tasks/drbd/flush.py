@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dockyard.change import Plan, Run, filled
+from dockyard.change import Change, Plan, Run, filled
 from dockyard.observe import Domain, Observed
 from dockyard.remote import Command, Outputs
-from dockyard.topology import Host, Topology
+from dockyard.topology import Host, Replication, Topology
 from tasks.drbd import places
 from tasks.drbd.replica import LIVE, carries_replica, other_of, replication_of
 
@@ -35,8 +35,12 @@ FLUSHED: Domain[str] = Domain(_PROBE, _probes, _read, carries_replica)
 
 def plan_flush(topology: Topology, observed: Observed, *, to: str, run: str) -> Plan:
     """Flush the storage of the old writer, once in this ``run``."""
-    leaving, mount = other_of(topology, to), replication_of(topology).mount
-    if not observed.of(LIVE, leaving).mounted or observed.of(FLUSHED, leaving) == run:
-        return {}
-    argv = ("sh", "-c", 'sync -f -- "$1" && echo "$2" >"$3"', "flush", mount, run, places.FLUSHED)
-    return filled({leaving: [Run(title=f"flush {mount}", argv=argv, timeout_s=LONGEST_S)]})
+    leaving = other_of(topology, to)
+    done = not observed.of(LIVE, leaving).mounted or observed.of(FLUSHED, leaving) == run
+    return filled({leaving: [] if done else [flush(replication_of(topology), run)]})
+
+
+def flush(replication: Replication, run: str) -> Change:
+    """Write what is dirty in the storage, and note that ``run`` did it."""
+    argv = ("sh", "-c", 'sync -f -- "$1" && echo "$2" >"$3"', "flush", replication.mount, run, places.FLUSHED)
+    return Run(title=f"flush {replication.mount}", argv=argv, timeout_s=LONGEST_S)
