@@ -29,7 +29,6 @@ from lab.machines import spec_of  # noqa: E402
 from lab.paths import LabPaths  # noqa: E402
 from lab.ssh import ssh_arguments  # noqa: E402
 from tasks.drbd import other_of, places  # noqa: E402
-from tasks.drbd.flush import flush  # noqa: E402
 from tasks.drbd.switch import DEMOTE, wait_for_mount, write_token  # noqa: E402
 from tasks.drbd.writer import Record, read_record, write_record  # noqa: E402
 
@@ -67,7 +66,6 @@ def script(to: str, record: Record, folder: Path) -> str:
     lines = [
         (judge, f"cat {places.WRITER}"),
         *((host, in_sync) for host in (old, to)),
-        (old, command_of(flush(replication, new.since))),
         (old, command_of(write_token(replication, new.generation))),
         (old, command_of(DEMOTE)),
         *((host, handed_over) for host in (to, old)),

@@ -77,12 +77,11 @@ def planned(to: str) -> list[Step]:
     """
     run, ready, handed_over = this_run(), partial(drbd.check_ready, to=to), partial(drbd.check_handed_over, to=to)
     return [
-        Gate("Both replicas are up, connected and in sync", ready, [*SEES, drbd.FLUSHED, *VERSIONS], on=ON),
+        Gate("Both replicas are up, connected and in sync", ready, [*SEES, drbd.DIRTY, *VERSIONS], on=ON),
         CONVERGE(
-            "Flush the storage while everything runs",
+            "Flush what is dirty while everything runs",
             partial(drbd.plan_flush, to=to, run=run),
-            sees=[drbd.LIVE, drbd.FLUSHED],
-            proved_by=[drbd.FLUSHED],
+            sees=[drbd.LIVE, drbd.DIRTY],
         ),
         GATE("The replicas are still in sync", ready),
         CONVERGE(f"{to} does not begin before it is told to", partial(drbd.plan_hold, to=to)),

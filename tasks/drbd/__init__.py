@@ -15,7 +15,7 @@ from tasks.drbd.disaster import (
     plan_told_alone,
     preflight,
 )
-from tasks.drbd.flush import FLUSHED, plan_flush
+from tasks.drbd.flush import DIRTY, plan_flush
 from tasks.drbd.parted import CHANGES, PARTED
 from tasks.drbd.parting import PARTING
 from tasks.drbd.places import STORAGE
@@ -54,9 +54,9 @@ from tasks.drbd.writer import WRITER, plan_copies, plan_record
 
 __all__ = [
     "CHANGES",
+    "DIRTY",
     "DISASTER",
     "DRBD",
-    "FLUSHED",
     "LIVE",
     "PARTED",
     "PARTING",

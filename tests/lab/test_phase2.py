@@ -67,8 +67,11 @@ def test_nobody_writes_on_the_other_side_or_under_the_mount_point(replicated: La
 def test_three_switches_and_back_under_a_writer_lose_no_record(
     replicated: Lab, runbooks: Runbooks, with_writer: Path
 ) -> None:
-    for source, target in 3 * (PAIR, PAIR[::-1]):
-        runbooks.succeed("failover", "--to", target, "--yes", "--inventory", str(with_writer))
+    stays_dirty = "sysctl -q vm.dirty_expire_centisecs=90000 vm.dirty_writeback_centisecs=0"
+    replicated["dock-prod"].succeed(f"{stays_dirty} && head -c 20000000 /dev/zero >/srv/data/ballast", sudo=True)
+    for number, (source, target) in enumerate(3 * (PAIR, PAIR[::-1])):
+        ran = runbooks.succeed("failover", "--to", target, "--yes", "--json", "--inventory", str(with_writer))
+        assert ("flush /srv/data" in ran.changes[source]) == (number == 0), str(ran)
         assert 0 < acknowledged(replicated[source]) <= records(replicated[target])
         replicated[target].succeed("systemctl is-active numbered")
         replicated[source].fail("mountpoint -q /srv/data")

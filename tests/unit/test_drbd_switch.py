@@ -21,7 +21,7 @@ from dockyard.steps import Confirm, Converge, Gate, Show, Wait
 from runbooks.failover import planned
 from tasks import drbd
 from tasks.drbd import places, switch
-from tasks.drbd.flush import FLUSHED
+from tasks.drbd.flush import DIRTY, LITTLE_KIB, Dirty
 from tasks.drbd.parting import PARTING, Parting
 from tasks.drbd.replica import ReplicaState
 from tasks.drbd.state import Disk, Link, Role
@@ -120,7 +120,9 @@ class Pair:
         record = {LOAD: self.record, **{name: one.record for name, one in self.machines.items()}}
         seen = observed({**states, LOAD: base[LOAD]}, record, using)
         kernels = Observed({name: {MACHINE.name: KERNEL, RELEASE.name: K3S} for name in PAIR})
-        flushed = Observed({name: {FLUSHED.name: one.flushed} for name, one in self.machines.items()})
+        flushed = Observed(
+            {name: {DIRTY.name: Dirty(kib=LITTLE_KIB, run=one.flushed)} for name, one in self.machines.items()}
+        )
         seen = seen.merged(flushed)
         held = Observed({name: {PARTING.name: Parting(let_go_us=2, lost_us=1)} for name in PAIR})
         return seen.merged(kernels).merged(held).merged(Observed({LOAD: {EVIDENCE.name: dict(self.evidence)}}))
@@ -445,6 +447,17 @@ def test_dirty_memory_goes_over_the_line_before_anything_is_stopped_once_in_a_ru
     assert drbd.plan_flush(CLUSTER, pair.seen(), to=MIRROR, run="one") == {}
     assert drbd.plan_flush(CLUSTER, pair.seen(), to=MIRROR, run="two") != {}
     assert drbd.plan_flush(CLUSTER, pair.seen(), to=PROD, run="two") == {}, "what is not mounted has nothing dirty"
+    little = pair.seen().merged(Observed({PROD: {DIRTY.name: Dirty(kib=LITTLE_KIB - 1, run="")}}))
+    assert drbd.plan_flush(CLUSTER, little, to=MIRROR, run="two") == {}, "unmounting sends it in seconds"
+
+
+def test_what_is_dirty_is_counted_as_the_kernel_says_it(tmp_path: Path) -> None:
+    (tmp_path / "meminfo").write_text("MemFree: 9 kB\nDirty: 4100 kB\nWriteback: 20 kB\nWritebackTmp: 7 kB\n")
+    argv = [
+        word.replace("/proc/meminfo", f"{tmp_path}/meminfo")
+        for word in DIRTY.probes(CLUSTER, CLUSTER.host(PROD))[0].argv
+    ]
+    assert subprocess.run(argv, check=True, capture_output=True, text=True).stdout == "4120\n"
 
 
 def test_a_switch_is_kept_as_evidence_and_phase_2_is_no_switch() -> None:
