@@ -285,8 +285,8 @@ def test_the_units_are_stopped_by_whoever_unmounts() -> None:
     written = texts(LAB, LAB.host(PROD), storage=STORAGE)
     for name in (places.RUN, places.CHECK):
         text, _ = written[unit_file(name)]
-        assert f"PartOf={STORAGE}\n" in text
-        assert f"After=network-online.target {STORAGE}\n" in text
+        assert f"PartOf={STORAGE.unit}\n" in text
+        assert f"After=network-online.target {STORAGE.unit}\n" in text
         assert f"ExecStopPost={places.SCRIPT} release " in text
     timer, _ = written[unit_file(places.RUN_TIMER)]
     check, _ = written[unit_file(places.CHECK_TIMER)]
