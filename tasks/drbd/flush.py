@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dockyard.change import Change, Plan, Run, filled
+from dockyard.change import Plan, Run, filled
 from dockyard.observe import Domain, Observed
 from dockyard.parsing import Printed
 from dockyard.remote import Command, Outputs
-from dockyard.topology import Host, Replication, Topology
+from dockyard.topology import Host, Topology
 from tasks.drbd import places
 from tasks.drbd.replica import LIVE, carries_replica, other_of, replication_of
 
@@ -55,10 +55,6 @@ def plan_flush(topology: Topology, observed: Observed, *, to: str, run: str) -> 
     leaving = other_of(topology, to)
     dirty = observed.of(DIRTY, leaving)
     wanted = observed.of(LIVE, leaving).mounted and dirty.kib >= LITTLE_KIB and dirty.run != run
-    return filled({leaving: [flush(replication_of(topology), run)] if wanted else []})
-
-
-def flush(replication: Replication, run: str) -> Change:
-    """Write what is dirty in the storage, and note that ``run`` did it."""
-    argv = ("sh", "-c", 'sync -f -- "$1" && echo "$2" >"$3"', "flush", replication.mount, run, places.FLUSHED)
-    return Run(title=f"flush {replication.mount}", argv=argv, timeout_s=LONGEST_S)
+    mount = replication_of(topology).mount
+    argv = ("sh", "-c", 'sync -f -- "$1" && echo "$2" >"$3"', "flush", mount, run, places.FLUSHED)
+    return filled({leaving: [Run(title=f"flush {mount}", argv=argv, timeout_s=LONGEST_S)] if wanted else []})

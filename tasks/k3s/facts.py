@@ -75,13 +75,12 @@ class NodeHost:
     file that runs from the next start on ("" for none; ``stale``: that start is still to come), ``stored`` are all that
     are there; ``foreign`` is what lies in its place and is not ours. ``server_token`` is the one that K3s made on the
     control plane; ``renewed`` says that a worker was not started yet with the token that it got last. ``listening`` are
-    the addresses of API and kubelet, with their ports;
-    ``guarded`` says that the table is loaded which keeps others from them, ``severed`` that flannel had made its
-    device, and that it is gone; ``mtu`` is what flannel gives to pods, None where it has not said so. ``mounted`` says
-    whether something is mounted where the volumes are, ``closed`` that nothing is and nobody can write there;
-    ``volumes`` holds the text of each one's marker by path. ``snapshots`` are those of the control plane, by name,
-    ``restored`` the one that it was put back to last, with the run that did it. ``expiring`` are certificates by path
-    that K3s would renew at a start, with their end as openssl(1) writes it.
+    the addresses of API and kubelet, with their ports; ``guarded`` says that the table is loaded which keeps others
+    from them, ``severed`` that flannel had made its device, and that it is gone; ``mtu`` is what flannel gives to pods,
+    None where it has not said so. ``mounted`` says whether something is mounted where the volumes are, ``closed`` that
+    nothing is and nobody can write there; ``volumes`` holds the text of each one's marker by path. ``snapshots`` are
+    those of the control plane, by name, ``restored`` the one that it was put back to last, with the run that did it.
+    ``expiring`` are certificates by path that K3s would renew at a start, with their end as openssl(1) writes it.
     """
 
     architecture: Architecture | None

@@ -151,8 +151,7 @@ def check_ready(topology: Topology, observed: Observed) -> list[Finding]:
 
 
 def _not_joined(topology: Topology, api: Api, away: Container[str]) -> Iterator[Finding]:
-    wanted = {host.name: host for host in topology.hosts.values() if is_node(topology, host)}
-    for name, host in wanted.items():
+    for name, host in _members(topology).items():
         if name in away:
             continue
         node = api.nodes.nodes.get(name)
@@ -169,10 +168,13 @@ def _not_joined(topology: Topology, api: Api, away: Container[str]) -> Iterator[
 
 
 def _uninvited(topology: Topology, api: Api) -> Iterator[Finding]:
-    wanted = {host.name for host in topology.hosts.values() if is_node(topology, host)}
-    for name in api.nodes.nodes.keys() - wanted:
+    for name in api.nodes.nodes.keys() - _members(topology).keys():
         advice = f"If it does not belong there: python runbooks/k3s_node.py --remove {name}"
         yield finding(server_of(topology).name, f"{name} is a node of K3s and must not be", "not in its roles", advice)
+
+
+def _members(topology: Topology) -> dict[str, Host]:
+    return {host.name: host for host in topology.hosts.values() if is_node(topology, host)}
 
 
 def _why_not(node: Node) -> str:

@@ -23,7 +23,7 @@ def check_strangers(_topology: Topology, observed: Observed) -> list[Finding]:
 
 
 def _taken_over(host: str, state: NodeHost) -> Iterator[Finding]:
-    if evidence := foreign(state):
+    if evidence := _foreign(state):
         away = "k3s-uninstall.sh (on a worker k3s-agent-uninstall.sh) of its own install.sh removes it with its data"
         yield finding(
             host,
@@ -33,7 +33,7 @@ def _taken_over(host: str, state: NodeHost) -> Iterator[Finding]:
         )
 
 
-def foreign(state: NodeHost) -> list[str]:
+def _foreign(state: NodeHost) -> list[str]:
     """What says that somebody else has installed K3s here."""
     if state.binary:
         return []

@@ -194,8 +194,7 @@ def check_upgraded(topology: Topology, observed: Observed, *, host: str) -> list
     """A node runs the wanted release and is ready."""
     found = check_upgrade(topology, observed)
     state = observed.seen(K3S).get(host)
-    if state and state.binary and not state.unit.is_active:
-        found.append(finding(host, f"{state.unit.name} has not started", f"it is {state.unit.active}", "Wait"))
+    found += _not_started(host, state) if state else []
     if not found and is_behind(topology, observed, host):
         found.append(finding(host, "does not run the wanted release yet", "its link or what it told the API", "Wait"))
     return found
@@ -208,10 +207,14 @@ def check_started(topology: Topology, observed: Observed) -> list[Finding]:
     """
     found = check_ready(topology, observed)
     for host, state in observed.seen(K3S).items():
-        if state.binary and not state.unit.is_active:
-            look = f"journalctl -u {state.unit.name} on {host}"
-            found.append(finding(host, f"{state.unit.name} has not started", f"it is {state.unit.active}", look))
+        found += _not_started(host, state)
     return found
+
+
+def _not_started(host: str, state: NodeHost) -> Iterator[Finding]:
+    if state.binary and not state.unit.is_active:
+        look = f"journalctl -u {state.unit.name} on {host}"
+        yield finding(host, f"{state.unit.name} has not started", f"it is {state.unit.active}", look)
 
 
 def check_pods(topology: Topology, observed: Observed) -> list[Finding]:
