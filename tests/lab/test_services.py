@@ -191,6 +191,12 @@ def test_ollama_is_held_to_its_corner(meshed: Lab, runbooks: Runbooks, with_olla
     loose = runbooks.run("health", "--json", *where)
     assert loose.faults == ["dock-edge: Ollama is not held to its limits"], str(loose)
 
+    edge.succeed("systemctl disable --now ollama", sudo=True)
+    stopped = runbooks.run("health", "--json", *where)
+    assert stopped.faults[0] == "dock-edge: Ollama does not run", str(stopped)
+    assert hold(runbooks, with_ollama).changes.keys() == {"dock-edge"}
+    assert ollama_standin.VERSION in meshed["dock-prod"].succeed(ask)
+
 
 @pytest.mark.drill
 def test_ollama_on_a_worker_is_a_finding(meshed: Lab, runbooks: Runbooks, with_ollama: Path) -> None:
