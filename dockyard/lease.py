@@ -108,7 +108,8 @@ class Holder:
 
 _WITHOUT = (
     "Without {host} nothing is changed: bring it back. Is the writer gone, too, and nobody can wait? "
-    'Then by hand: "Disaster without {host}" on the page that python runbooks/document.py writes'
+    'Then by hand: "Disaster without {host}" on the page that python runbooks/document.py writes (with DRBD 8.4 only: '
+    "with 9 a replica alone has no quorum)"
 )
 
 

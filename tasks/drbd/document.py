@@ -14,7 +14,7 @@ import msgspec
 
 from dockyard.picture import picture
 from dockyard.rendering import render_document
-from dockyard.topology import Host, Ssh, Topology
+from dockyard.topology import Host, Ssh, Topology, Transport
 from dockyard.web_page import web_page
 from tasks.drbd import places
 from tasks.drbd.by_hand import ANY, Hands
@@ -78,6 +78,7 @@ def procedure(topology: Topology, versions: Sequence[Version], language: str, *,
         ways=(hands.pair, hands.pair[::-1]),
         hosts=lines,
         key_hosts=[line for line in lines if line.name in key_hosts],
+        aliases=", ".join(host for host in sorted(key_hosts) if topology.host(host).ssh.transport is Transport.SYSTEM),
         any=ANY,
         record=places.WRITER,
         guard=places.GUARD,

@@ -16,7 +16,7 @@ from tasks.k3s import places
 from tasks.k3s.api import NODES, OBJECTS, Api
 from tasks.k3s.binary import digest
 from tasks.k3s.config import server_of, settings, stale
-from tasks.k3s.copies import newest_kept
+from tasks.k3s.copies import newest_kept, restore_of
 from tasks.k3s.facts import K3S, NodeHost, is_node
 from tasks.k3s.join import (
     CARRIER_LOST,
@@ -96,7 +96,7 @@ def _headless(topology: Topology, observed: Observed) -> Iterator[Finding]:
         fault = f"without {server} K3s starts, moves and changes nothing; pods that run go on"
         evidence = "it is the only control plane, on purpose (docs/k3s.md); a worker that boots now waits for it"
         host, name = newest_kept(topology, observed)
-        back = f"then k3s_snapshot.py --restore {name}, which {host} keeps" if name else "no other host has a snapshot"
+        back = f"then {restore_of(topology, name)}, which {host} keeps" if name else "no other host has a snapshot"
         lost = f"if its disk is lost: phase1_baseline.py on a new one, {back}"
         yield finding(server, fault, evidence, f"Bring {server} back; {lost}")
 

@@ -106,10 +106,16 @@ def check_put_back(topology: Topology, observed: Observed) -> list[Finding]:
         return []
     fault = f"it is new, and does not know {' and '.join(strange)}, whose pods it would end"
     advice = (
-        f"python runbooks/k3s_snapshot.py --restore {name}, which {host} keeps; then this again. "
+        f"{restore_of(topology, name)}, which {host} keeps; then this again. "
         f"To begin anew without it: rm {places.TOKEN} on {' and '.join(strange)}"
     )
     return [finding(server, fault, f"another token than theirs; nodes: {', '.join(api.nodes.nodes)}", advice)]
+
+
+def restore_of(topology: Topology, name: str) -> str:
+    """The command that puts the control plane back to a snapshot."""
+    server = server_of(topology).name
+    return f"python runbooks/k3s_snapshot.py --restore {name} --destroy {server}:{places.DATA}/server"
 
 
 def newest_kept(topology: Topology, observed: Observed) -> tuple[str, str]:

@@ -154,7 +154,7 @@ def test_a_host_that_must_never_be_a_node_is_named(meshed: Lab, runbooks: Runboo
 
 @pytest.mark.drill
 def test_a_damaged_nats_store_is_named_and_mended_by_what_the_manual_says(meshed: Lab, runbooks: Runbooks) -> None:
-    stream = f"{VOLUME}/data/nats/jetstream/stream/streams/KV"
+    stream = f"'{VOLUME}/data/nats/jetstream/$G/streams/KV'"
     meshed["dock-prod"].succeed(f"install -d -g 1000 -m 2770 {stream} && : >{stream}/meta.inf", sudo=True)
     begin_again(meshed)
     meshed["dock-load"].wait_until_succeeds(f"{PODS} | grep -F 'store is damaged: /volume/'", sudo=True, timeout_s=60)

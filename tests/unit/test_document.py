@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from dockyard.picture import picture
-from dockyard.topology import K3s, Topology, VolumeRoot
+from dockyard.topology import K3s, Ssh, Topology, Transport, VolumeRoot
 from tasks.backup import restore_by_hand
 from tasks.drbd import places
 from tasks.drbd.document import digest, documents, procedure
@@ -70,6 +70,17 @@ def test_how_to_restore_is_told_where_there_are_backups() -> None:
         assert "```sh\n{}\n```".format("\n".join(commands)) in page
         assert none not in page
         assert none in procedure(topology(), list(Version), language)
+
+
+def test_a_name_that_only_the_owners_ssh_may_know_is_said_to_be_one() -> None:
+    cluster = topology()
+    alias = replace(cluster.host("dock-prod"), hostname="prod", ssh=Ssh(transport=Transport.SYSTEM))
+    aliased = replace(cluster, hosts={**cluster.hosts, "dock-prod": alias})
+    for language in ("en", "de"):
+        assert "~/.ssh/config" not in procedure(cluster, list(Version), language)
+        (said,) = (line for line in procedure(aliased, list(Version), language).splitlines() if "~/.ssh/config" in line)
+        assert "dock-prod" in said
+        assert "dock-mirror" not in said
 
 
 @pytest.mark.parametrize("version", Version)

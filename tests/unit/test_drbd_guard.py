@@ -385,6 +385,18 @@ def test_what_uses_the_storage_starts_when_what_was_written_last_is_there(
     assert left == (str(generation) if starts and token else token or ""), "a switch that was given up proves nothing"
 
 
+@pytest.mark.parametrize(("token", "left"), [(None, ""), ("2", "2"), ("3", "3"), ("4", "3"), ("torn", "torn")])
+def test_a_switch_that_was_given_up_proves_nothing_where_no_unit_is_named_either(
+    tmp_path: Path, nine: bool, token: str | None, left: str
+) -> None:
+    guard = Guard(tmp_path, nine)
+    guard.finds("token", token)
+    up = guard("up")
+    assert (up.returncode, up.stdout) == (0, "")
+    assert guard.changed == ["drbdadm primary data", "mount -t ext4 /dev/drbd0 /srv/data"]
+    assert ((tmp_path / "token").read_text().strip() if token else "") == left
+
+
 @pytest.mark.parametrize("token", ["5", "33"])
 def test_who_was_replaced_and_never_told_lets_go_of_the_storage_again(tmp_path: Path, nine: bool, token: str) -> None:
     guard = Guard(tmp_path, nine, UNITS)

@@ -331,7 +331,10 @@ def test_a_control_plane_on_a_new_disk_is_put_back_before_it_meets_its_workers()
         LOAD,
         f"it is new, and does not know {PROD} and {MIRROR}, whose pods it would end",
     )
-    assert f"k3s_snapshot.py --restore {KEPT}, which {PROD} keeps" in said.advice
+    assert (
+        f"k3s_snapshot.py --restore {KEPT} --destroy {LOAD}:/var/lib/rancher/k3s/server, which {PROD} keeps"
+        in said.advice
+    )
 
 
 @pytest.mark.parametrize(
