@@ -27,3 +27,17 @@ def wait_until_all_are_scraped(lab: Lab) -> None:
     while len(ask(lab, "query", query='up{job="node"} == 1')["result"]) < len(HOSTS):
         assert time.monotonic() < deadline, ask(lab, "query", query="up")
         time.sleep(2)
+
+
+def wait_until_quiet(lab: Lab) -> None:
+    """Every host has told anew how it is, and for a minute nothing but the sign of life fired or was about to."""
+    for host in HOSTS:
+        lab[host].succeed("systemctl start dockyard-metrics.service", sudo=True)
+    wait_until_all_are_scraped(lab)
+    deadline, since = time.monotonic() + 400, time.monotonic()
+    while time.monotonic() - since < 60:
+        alerts = ask(lab, "alerts")["alerts"]
+        if {alert["labels"]["alertname"] for alert in alerts} != {"Watchdog"}:
+            since = time.monotonic()
+            assert since < deadline, alerts
+        time.sleep(2)

@@ -30,8 +30,8 @@ def test_a_dry_run_on_hosts_that_lack_every_package_goes_to_its_end(pristine: La
         "install dnsmasq",
         "install curl",
         "+[Interface]",
-        "prometheus",
-        "opencloud",
+        "/etc/dockyard/monitoring/prometheus.yml",
+        "apply opencloud: Namespace",
     ):
         assert line in dry.stdout, str(dry)
 

@@ -64,7 +64,8 @@ def begin_again(lab: Lab) -> None:
     """Let the pod end; the cluster makes another one."""
     name = the_pod(lab)["metadata"]["name"]
     lab["dock-load"].succeed(f"{KUBECTL} delete pod --namespace opencloud --wait=false {name}", sudo=True)
-    lab["dock-load"].wait_until_succeeds(f"! {PODS} | grep -F {name}", sudo=True, timeout_s=90)
+    gone = f'said=$({PODS}) && ! echo "$said" | grep -qF {name}'
+    lab["dock-load"].wait_until_succeeds(gone, sudo=True, timeout_s=90)
 
 
 def newest_snapshot(load: Machine) -> str:
