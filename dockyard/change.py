@@ -202,7 +202,7 @@ class Run:
 
 
 _INSTALL = """\
-export DEBIAN_FRONTEND=noninteractive
+export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
 tries=24
 until said=$(apt-get update -q 2>&1 >/dev/null) || [ $tries = 0 ]; do
   case $said in *"Could not get lock"*) tries=$((tries - 1)); sleep 5 ;; *) break ;; esac
@@ -212,7 +212,8 @@ apt-get install -q -y --no-install-recommends -o DPkg::Lock::Timeout=120 \\
   -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold -- "$@\""""
 """A fresh machine updates itself. ``DPkg::Lock::Timeout`` waits for dpkg's locks alone: with the lists locked,
 `apt-get update` ends at once (apt 2.6.1), so it is tried again for as long. Lists that cannot be read (somebody's
-broken source) are not in the way of the packages; what was said of them comes before what the installation says."""
+broken source) are not in the way of the packages; what was said of them comes before what the installation says.
+Ubuntu's needrestart(1) is kept from restarting services."""
 
 
 def install(packages: Sequence[str]) -> Run:

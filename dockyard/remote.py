@@ -304,6 +304,13 @@ def _answers(host: Host, batch: Batch, exchange: Exchange) -> Sequence[Completed
 def _no_shell(host: Host, batch: Batch, exchange: Exchange) -> RemoteError:
     """Why our shell never started: sudo, or a login shell that does not run commands."""
     said = (exchange.stdout + exchange.stderr).decode("utf-8", "replace").strip() or "(it said nothing)"
+    if "must have a tty" in said:
+        return SudoRefused(
+            host.name,
+            f"sudo wants a terminal, and there is none: {said}",
+            advice=f"On the host, as root: visudo -f /etc/sudoers.d/{host.username}, with the line "
+            f"'Defaults:{host.username} !requiretty' (sudoers(5)).",
+        )
     if was_refused(batch, exchange.stdout):
         remember_refusal(host)
         return refused(host, exchange.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2])

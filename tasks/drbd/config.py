@@ -13,11 +13,12 @@ from dockyard.observe import Domain, Observed
 from dockyard.remote import Command, Outputs
 from dockyard.rendering import render
 from dockyard.secret import Secret
-from dockyard.topology import Host, Topology
+from dockyard.topology import Host, Replication, Topology
 from tasks.drbd import places, sizing
 from tasks.drbd.replica import DRBD, LIVE, REPLICAS, carries_replica, replication_of
 
 HIDDEN = "(hidden)"
+WRITTEN = "# Written by Dockyard"
 # 63 characters are the most that DRBD 8.4 takes (measured; drbd.conf(5) says 64): 24 bytes make 48.
 _MAKE = """\
 umask 077 && [ ! -s "$1" ] && openssl rand -hex 24 >"$1.new" && sync "$1.new" && mv -f -- "$1.new" "$1\""""
@@ -116,7 +117,8 @@ def is_9(topology: Topology, observed: Observed) -> bool:
     if lacking:
         raise StepFailed(
             f"there is no DRBD module for the kernel of {', '.join(lacking)}",
-            advice="Debian's kernel carries DRBD 8.4; a cloud kernel does not: install linux-image-amd64.",
+            advice="Debian's kernel carries DRBD 8.4, its cloud kernel does not: install linux-image-amd64 or "
+            "-arm64. Ubuntu has it in linux-modules-extra-$(uname -r). A kernel that has none needs LINBIT's module.",
         )
     _refuse_change_at_boot(observed, replicas)
     majors = {host: version.split(".")[0] for host, version in versions.items()}
@@ -146,10 +148,11 @@ def plan_config(topology: Topology, observed: Observed) -> Plan:
 
     Raises:
         StepFailed: a host's own name is not the one in the inventory, so that DRBD would not find itself in the file;
-            or the file there has other node ids.
+            or the file there is somebody else's, or has other node ids.
     """
     hosts = members(topology, observed)
     _refuse_other_names(hosts, observed)
+    _refuse_foreign(replication_of(topology), hosts, observed)
     text = resource_file(topology, hosts, quorum=is_9(topology, observed))
     _refuse_other_ids(topology, observed, hosts)
     return {host: changes for host in hosts if (changes := _changes(topology, observed, host, text))}
@@ -163,6 +166,24 @@ def _refuse_other_names(hosts: Sequence[str], observed: Observed) -> None:
             "; ".join(f"{host} calls itself {name!r}" for host, name in wrong.items()),
             advice="DRBD finds itself in its file by `uname -n`: hostnamectl set-hostname NAME (as in hosts.yaml).",
         )
+
+
+def _refuse_foreign(replication: Replication, hosts: Sequence[str], observed: Observed) -> None:
+    """A resource of that name that somebody made by hand: its options would go, and `adjust` acts at once."""
+    path = places.config(replication)
+    foreign = [host for host in hosts if is_foreign(observed.of(DRBD, host).files[path].content)]
+    if foreign:
+        raise StepFailed(
+            f"{path} on {', '.join(foreign)} is not Dockyard's: it does not begin with '{WRITTEN}'",
+            advice="It is left alone. Give the storage another name (cluster.drbd.resource). Or let Dockyard have this "
+            f"one, once it is clear whose data it is: drbdadm down {replication.resource}, and move the file away; "
+            "the data stay (docs/drbd.md, What is made, and what is never overwritten).",
+        )
+
+
+def is_foreign(text: str) -> bool:
+    """Whether something stands in a resource file that we did not write."""
+    return bool(text.strip()) and not text.startswith(WRITTEN)
 
 
 def _refuse_other_ids(topology: Topology, observed: Observed, hosts: Sequence[str]) -> None:

@@ -17,7 +17,8 @@ from dockyard.unseen import once, unseen
 from tasks.wireguard import places
 from tasks.wireguard.cuts import unexplained
 from tasks.wireguard.directions import Direction, directions
-from tasks.wireguard.foreign import foreign_interface, used_network
+from tasks.wireguard.foreign import foreign_interface, used_networks
+from tasks.wireguard.overlap import MESH
 from tasks.wireguard.reach import REACH
 from tasks.wireguard.state import WIREGUARD, WireguardState
 from tasks.wireguard.wanted import (
@@ -81,10 +82,11 @@ def _all_faults(topology: Topology, observed: Observed) -> list[_Fault]:
 
 def _host(topology: Topology, observed: Observed, host: str, state: WireguardState) -> list[_Fault]:
     mesh = topology.cluster.wireguard
-    network, interface = used_network(mesh, host, state), foreign_interface(mesh, host, state)
-    others = [_Fault(foreign, blocks=True) for foreign in (network, interface) if foreign]
+    interface = foreign_interface(mesh, host, state)
+    covered = any(one.key == MESH for one in state.overlaps)
+    others = [_Fault(used, blocks=covered) for used in used_networks(host, state)]
     if interface:
-        return others
+        return [*others, _Fault(interface, blocks=True)]
     known = [peer.name for peer in topology.peers_of(host) if peer.name in observed.seen(WIREGUARD)]
     wanted = [*(wanted_peer(topology, observed, host, name) for name in known), *laptop_peers(topology)]
     return [

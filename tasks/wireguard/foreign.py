@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Sequence
 
 from dockyard.errors import StepFailed
 from dockyard.files import FileState
@@ -17,6 +18,7 @@ from dockyard.observe import Observed
 from dockyard.topology import Mesh, Topology
 from tasks.wireguard import places
 from tasks.wireguard.conf import HIDDEN
+from tasks.wireguard.overlap import MESH, Overlap
 from tasks.wireguard.state import WIREGUARD, WireguardState
 
 _WRITTEN = "# Written by Dockyard"
@@ -34,7 +36,7 @@ def refuse_foreign(topology: Topology, observed: Observed) -> None:
     found = [
         one
         for host, state in observed.seen(WIREGUARD).items()
-        for one in (foreign_interface(mesh, host, state), used_network(mesh, host, state))
+        for one in (foreign_interface(mesh, host, state), *used_networks(host, state))
         if one
     ]
     if found:
@@ -95,19 +97,23 @@ def _interface(interface: str, host: str, state: WireguardState) -> Finding:
     )
 
 
-def used_network(mesh: Mesh, host: str, state: WireguardState) -> Finding | None:
-    """The network of the mesh, in use on another device of the host."""
-    if not state.overlaps:
-        return None
-    devices = [device for device in dict.fromkeys(one.device for one in state.overlaps) if device]
+def used_networks(host: str, state: WireguardState) -> list[Finding]:
+    """Each network of the cluster that is in use on another device of the host."""
+    keys = dict.fromkeys(one.key for one in state.overlaps)
+    return [_used(host, [one for one in state.overlaps if one.key == key]) for key in keys]
+
+
+def _used(host: str, overlaps: Sequence[Overlap]) -> Finding:
+    key = overlaps[0].key
+    more = ", and the addresses in hosts.yaml" if key == MESH else ""
+    devices = [device for device in dict.fromkeys(one.device for one in overlaps) if device]
     look = [f"ip -4 address show dev {device}; ip -4 route show dev {device}" for device in devices]
     return Finding(
         cause=Cause.MESH,
         host=host,
-        fault=f"the network of the mesh, {mesh.network}, is used for something else, too",
-        evidence="; ".join(map(str, state.overlaps)),
-        advice="Give the mesh a network that no host uses: cluster.wireguard.network in "
-        f"{_INVENTORY}, and the addresses in hosts.yaml. Or free this one; on {host}: "
+        fault=f"{overlaps[0].network}, is used for something else, too",
+        evidence="; ".join(map(str, overlaps)),
+        advice=f"Let it be a network that no host uses: {key} in {_INVENTORY}{more}. Or free this one; on {host}: "
         f"{'; '.join(look) or 'ip -4 route show'}",
     )
 

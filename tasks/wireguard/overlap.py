@@ -1,4 +1,4 @@
-"""Whether a host uses the network of the mesh on another device already: its home LAN, Docker, another tunnel. Pure.
+"""Whether a host uses a network of the cluster on another device already: its home LAN, Docker, another tunnel. Pure.
 
 A wider route, such as 10.0.0.0/8 by a gateway, does no harm: the longest prefix wins. A LAN that is wider and holds the
 mesh's network does, as its neighbours in there (the router, the name server, who is logged in by ssh) would be sought
@@ -7,18 +7,28 @@ in the mesh; so does a gateway in there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv4Network, ip_address
 
 from dockyard.errors import ParseError
 from dockyard.links import Address, Family, Link, Route
+from dockyard.topology import Host, Role, Topology
+
+MESH = "cluster.wireguard.network"
+_NODES = {Role.K3S_SERVER, Role.K3S_WORKER}
+_FLANNEL = frozenset({"cni0", "flannel.1"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overlap:
-    """``what`` lies in the network of the mesh: ``the address 10.20.0.7/24``. ``device`` is "" for blackholes."""
+    """``what`` lies in ``network``: ``the address 10.20.0.7/24``. ``device`` is "" for blackholes.
 
+    ``network`` is called as in a sentence, ``key`` as in the inventory.
+    """
+
+    network: str
+    key: str
     device: str
     what: str
 
@@ -26,35 +36,50 @@ class Overlap:
         return f"{self.device} has {self.what}" if self.device else f"there is {self.what}"
 
 
-def overlaps(
-    network: IPv4Network, interface: str, links: Sequence[Link], routes: Sequence[Route]
-) -> tuple[Overlap, ...]:
-    """What other devices than ``interface`` have inside or around ``network``: addresses, then routes, then gateways.
+def overlaps(topology: Topology, host: Host, links: Sequence[Link], routes: Sequence[Route]) -> tuple[Overlap, ...]:
+    """What other devices have inside or around the networks of the cluster that ``host`` carries.
 
     Raises:
         ParseError: the destination of a route is no network.
     """
-    addresses = [
-        Overlap(device=link.name, what=f"the address {address}")
-        for link in links
-        for address in link.addresses
-        if link.name != interface and address.family is Family.IPV4 and _covers(network, link, address)
-    ]
-    inside = [route for route in routes if _inside(network, route)]
-    return (
-        *addresses,
-        *(overlap for route in inside for overlap in _elsewhere(interface, route)),
-        *(
-            Overlap(device=hop.device, what=f"the gateway {hop.gateway}")
-            for route in routes
-            for hop in route.hops
-            if hop.device != interface and hop.gateway and ip_address(hop.gateway) in network
-        ),
+    return tuple(
+        Overlap(network=f"the network of the {called}, {network}", key=key, device=device, what=what)
+        for called, key, network, ours in _networks(topology, host)
+        for device, what in _used(network, ours, links, routes)
     )
+
+
+def _networks(topology: Topology, host: Host) -> Iterator[tuple[str, str, IPv4Network, frozenset[str]]]:
+    """Each network, what it is for, its key, and the devices that may have it: on a node flannel's."""
+    mesh, k3s = topology.cluster.wireguard, topology.cluster.k3s
+    yield "mesh", MESH, mesh.network, frozenset({mesh.interface})
+    if k3s and not host.roles.isdisjoint(_NODES):
+        yield "pods", "cluster.k3s.pods", k3s.pods, _FLANNEL
+        yield "services", "cluster.k3s.services", k3s.services, _FLANNEL
+
+
+def _used(
+    network: IPv4Network, ours: frozenset[str], links: Sequence[Link], routes: Sequence[Route]
+) -> list[tuple[str, str]]:
+    """(device, what) of each address, then route, then gateway that other devices than ``ours`` have there."""
+    others = [link for link in links if link.name not in ours]
+    hops = [hop for route in routes for hop in route.hops if hop.device not in ours and hop.gateway]
+    return [
+        *(
+            (link.name, f"the address {one}")
+            for link in others
+            for one in link.addresses
+            if _covers(network, link, one)
+        ),
+        *(found for route in routes if _inside(network, route) for found in _elsewhere(ours, route)),
+        *((hop.device, f"the gateway {hop.gateway}") for hop in hops if ip_address(hop.gateway) in network),
+    ]
 
 
 def _covers(network: IPv4Network, link: Link, address: Address) -> bool:
     """Whether the address lies in ``network``, or its LAN reaches into it; a point-to-point link has no neighbours."""
+    if address.family is not Family.IPV4:
+        return False
     own = IPv4Interface(f"{address.local}/{address.prefix_length}")
     return own.ip in network or ("BROADCAST" in link.flags and network.overlaps(own.network))
 
@@ -69,8 +94,7 @@ def _inside(network: IPv4Network, route: Route) -> bool:
         raise ParseError("ip -j route", 0, "", "", why=why) from None
 
 
-def _elsewhere(interface: str, route: Route) -> list[Overlap]:
+def _elsewhere(ours: frozenset[str], route: Route) -> list[tuple[str, str]]:
     if not route.devices:
-        return [Overlap(device="", what=f"the {route.type} route {route.destination}")]
-    what = f"the route {route.destination}"
-    return [Overlap(device=device, what=what) for device in sorted(route.devices - {interface})]
+        return [("", f"the {route.type} route {route.destination}")]
+    return [(device, f"the route {route.destination}") for device in sorted(route.devices - ours)]

@@ -69,8 +69,8 @@ class WireguardState:
     the running interface uses, by public key. ``resolved`` has the addresses that endpoint names mean on this host.
     Of a key rotation: ``next_key`` is a new private key that waits for it, ``kept`` names the files that hold the old
     state, ``key_renewed`` says that the key among them is another one than that of today, and ``armed_s`` for how many
-    seconds the way back has been pending (None: it is not). ``overlaps`` is what other devices have inside the network
-    of the mesh.
+    seconds the way back has been pending (None: it is not). ``overlaps`` is what other devices have inside the networks
+    of the cluster.
     """
 
     now: int
@@ -194,7 +194,7 @@ def read(topology: Topology, host: Host, outputs: Outputs) -> WireguardState:
         timer=UnitState.of(outputs, places.TIMER),
         reload_needed="yes" in _one(facts, "reload"),
         resolved={name: frozenset(found.split()) for name, found in _values(facts, "resolved").items()},
-        overlaps=overlaps(mesh.network, interface, links, routes),
+        overlaps=overlaps(topology, host, links, routes),
     )
 
 

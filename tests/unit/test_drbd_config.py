@@ -365,6 +365,16 @@ def test_what_makes_the_file_system_is_installed_with_the_rest() -> None:
     assert titles(drbd.plan_tools(cluster, lacking)) == {PROD: ["install xfsprogs"]}
 
 
+def test_a_resource_file_of_somebody_else_is_left_alone() -> None:
+    states = {host: pristine(host) for host in HOSTS}
+    path = places.config(replica.replication_of(topology()))
+    by_hand = FileState(path=path, kind="regular file", content="resource data {\n    protocol C;\n}\n")
+    states[MIRROR] = replace(states[MIRROR], files={**states[MIRROR].files, path: by_hand})
+    with pytest.raises(StepFailed, match=r"/etc/drbd.d/data.res on dock-mirror is not Dockyard's") as refused:
+        drbd.plan_config(topology(), observed(states))
+    assert "drbdadm down data, and move the file away" in refused.value.advice
+
+
 def test_node_ids_that_are_there_already_are_not_changed_under_the_metadata() -> None:
     states = {host: pristine(host, nine=True) for host in HOSTS}
     path = places.config(replica.replication_of(topology()))

@@ -350,6 +350,15 @@ def test_pods_end_and_let_go_before_the_storage_does_when_the_machine_goes_down(
     assert guard.changed[2:] == [f"umount {OF_A_POD}", "umount /srv/data", "drbdadm secondary data"]
 
 
+def test_a_container_that_ends_with_the_machine_is_waited_for(guard: Guard) -> None:
+    guard("up")
+    guard.finds("system", "stopping")
+    guard.finds("held")
+    (guard.folder / "bin" / "sleep").write_text('#!/bin/sh\nrm "$S/held"\n')
+    assert guard("down").returncode == 0
+    assert guard.changed[2:] == ["umount /srv/data", "drbdadm secondary data", "drbdadm secondary data"]
+
+
 def test_down_of_a_resource_that_is_down_is_nothing(guard: Guard) -> None:
     guard.finds("role", None)
     assert guard("down").returncode == 0

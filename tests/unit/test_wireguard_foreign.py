@@ -15,7 +15,7 @@ from dockyard.files import FileState, read_file
 from dockyard.remote import Completed, Outputs
 from tasks import wireguard
 from tasks.wireguard import WireguardState, conf, foreign, places
-from tasks.wireguard.overlap import Overlap
+from tasks.wireguard.overlap import MESH, Overlap
 from tests.unit.meshes import HOSTS, change, healthy, observed, pristine, reached, silent, topology
 
 CONF = places.config("wg0")
@@ -197,9 +197,10 @@ def test_our_own_interface_is_ours_without_its_file(kind: str) -> None:
     assert not [one for one in found if "not Dockyard's" in one.fault]
 
 
+MESHED = {"network": "the network of the mesh, 10.20.0.0/24", "key": MESH}
 LAN = (
-    Overlap(device="eth0", what="the address 10.20.0.77/24"),
-    Overlap(device="eth0", what="the route 10.20.0.0/24"),
+    Overlap(device="eth0", what="the address 10.20.0.77/24", **MESHED),
+    Overlap(device="eth0", what="the route 10.20.0.0/24", **MESHED),
 )
 
 
