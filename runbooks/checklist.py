@@ -220,7 +220,7 @@ def check_documents(topology: Topology, _observed: Observed, *, written: str) ->
     number = digest(topology)
     if number in written:
         return []
-    fault = "the documents are of another inventory" if written else "there are no documents"
+    fault = "the documents are of another inventory, or of an older Dockyard" if written else "there are no documents"
     advice = "python runbooks/document.py writes them; print them"
     return [
         Finding(

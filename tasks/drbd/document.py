@@ -63,13 +63,19 @@ def documents(
 
 def procedure(topology: Topology, versions: Sequence[Version], language: str, *, restore: Sequence[str] = ()) -> str:
     """What to type by hand, as Markdown; see `documents` for ``restore``."""
+    return _procedure(topology, versions, language, restore=restore, number=digest(topology))
+
+
+def _procedure(
+    topology: Topology, versions: Sequence[Version], language: str, *, restore: Sequence[str], number: str
+) -> str:
     hands = Hands(topology=topology, versions=versions)
     lines = [_line(host) for host in topology.hosts.values()]
     key_hosts = {topology.cluster.arbitrator, *hands.pair}
     return render_document(
         f"failover.{language}.md",
         name=topology.cluster.name,
-        digest=digest(topology),
+        digest=number,
         topology=topology,
         replication=replication_of(topology),
         hands=hands,
@@ -108,11 +114,16 @@ def _lettered(sheet: Sheet) -> Sheet:
 
 
 def digest(topology: Topology) -> str:
-    """Twelve letters that change with everything in the inventory but laptops and where somebody keeps their keys."""
+    """Twelve letters that change with the inventory (but laptops, and where somebody keeps their keys) and the procedure.
+
+    So a page that an older Dockyard wrote is known to be old as soon as one word of it would be another today.
+    """
     hosts = {name: replace(host, ssh=_public(host.ssh)) for name, host in topology.hosts.items()}
     cluster = replace(topology.cluster, wireguard=replace(topology.cluster.wireguard, laptops=None))
     data = msgspec.json.encode(replace(topology, cluster=cluster, hosts=hosts), enc_hook=str, order="deterministic")
-    return hashlib.sha256(data).hexdigest()[:12]
+    pages = (_procedure(topology, list(Version), language, restore=(), number="") for language in LANGUAGES)
+    text = "".join(pages) if topology.cluster.drbd else ""
+    return hashlib.sha256(data + text.encode()).hexdigest()[:12]
 
 
 def _public(ssh: Ssh) -> Ssh:

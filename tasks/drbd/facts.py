@@ -22,6 +22,10 @@ sum() {{ sha256sum | cut -c 1-16; }}
 say hostname '' "$(uname -n)"
 [ ! -r /sys/module/drbd/version ] || say loaded '' "$(cat /sys/module/drbd/version)"
 available=$(modinfo -F version drbd 2>/dev/null) && say available '' "$available"
+newest=$(ls /lib/modules 2>/dev/null | sort -V | tail -n 1)
+if [ -e "/lib/modules/$newest/modules.dep" ] && [ "$newest" != "$(uname -r)" ]; then
+  say next "$newest" "$(modinfo -k "$newest" -F version drbd 2>/dev/null)"
+fi
 [ ! -s {secret} ] || say secret '' "$(tr -d '\n' <{secret} | sum)"
 inline=$(sed -n 's/^ *shared-secret "\(.*\)";.*/\1/p' {config} 2>/dev/null)
 [ -z "$inline" ] || say inline '' "$(printf %s "$inline" | sum)"
@@ -135,7 +139,8 @@ class Facts(Basics):
     is none. ``mounted_at`` are the places where the DRBD device is mounted. ``immutable`` says that nobody can write
     into the empty mount point (chattr(1), +i). ``proof`` is what a reading of the whole disk found before its metadata
     was made, in this boot: ``zeros``, ``data``, or ``""`` for never tried, or when something was written since.
-    ``generation`` is the current one in DRBD's metadata, ``""`` without metadata.
+    ``generation`` is the current one in DRBD's metadata, ``""`` without metadata. ``next_kernel`` is the newest one that
+    is installed, if it is not the one that runs, and ``next_version`` that of its DRBD.
     """
 
     hostname: str
@@ -146,6 +151,8 @@ class Facts(Basics):
     immutable: bool
     proof: str
     generation: str
+    next_kernel: str = ""
+    next_version: str = ""
 
     def device(self, path: str) -> Device | None:
         """The device at ``path``, None when there is none."""
@@ -203,6 +210,8 @@ def read(outputs: Outputs) -> Facts:
         immutable=bool(first(rows, "immutable")),
         proof=first(rows, "proof"),
         generation=first(rows, "generation"),
+        next_kernel=next((row["name"] for row in rows if row["kind"] == "next"), ""),
+        next_version=first(rows, "next"),
     )
 
 

@@ -71,7 +71,8 @@ def read_parting(text: str) -> Parting:
     """What the probe printed: nothing with DRBD 8.4.
 
     Raises:
-        ParseError: anything else, or the kernel's log does not go back to the moment in which the storage was stopped.
+        ParseError: anything else, or the kernel's log is not there, or does not go back to the moment in which the storage
+            was stopped.
     """
     if not text:
         return Parting()
@@ -79,7 +80,7 @@ def read_parting(text: str) -> Parting:
     found = {row["kind"]: int(row["value"]) for row in printed.rows("drbd_witness") if row["value"]}
     if "stopped" not in found:
         raise printed.error(0, f"does not say when {places.STORAGE} was stopped")
-    if found["stopped"] and not found.get("first", 0) < found["stopped"]:
+    if found["stopped"] and not 0 < found.get("first", 0) < found["stopped"]:
         raise printed.error(0, f"does not go back to the moment in which {places.STORAGE} was stopped")
     return Parting(let_go_us=min(found["stopped"], found.get("demoted", 0)), lost_us=found.get("lost", 0))
 

@@ -260,7 +260,7 @@ def test_documents_of_another_inventory_are_none() -> None:
     number = digest(LAB)
     assert checklist.check_documents(LAB, nothing, written=f"inventory {number}") == []
     (other,) = checklist.check_documents(LAB, nothing, written="inventory 0000")
-    assert other.fault == "the documents are of another inventory"
+    assert other.fault == "the documents are of another inventory, or of an older Dockyard"
     (none,) = checklist.check_documents(LAB, nothing, written="")
     assert none.fault == "there are no documents"
 

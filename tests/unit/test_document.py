@@ -110,6 +110,12 @@ def test_the_same_inventory_gives_the_same_bytes_and_another_one_another_number(
     assert digest(replace(cluster, hosts={**cluster.hosts, "dock-prod": away})) != digest(cluster)
 
 
+def test_a_page_with_other_words_has_another_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = digest(topology())
+    monkeypatch.setattr(places, "LET_GO", "another command")
+    assert digest(topology()) != before
+
+
 def test_the_pages_load_nothing_and_run_nothing() -> None:
     files = documents(topology(units=UNITS), list(Version))
     assert sorted(files) == [

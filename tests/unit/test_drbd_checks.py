@@ -202,6 +202,26 @@ def test_each_fault_is_said_once(name: str) -> None:
         assert one.evidence
 
 
+@pytest.mark.parametrize(
+    ("loaded", "kernel", "version", "named"),
+    [
+        ("9.2.16", "6.12.60", "8.4.11", True),
+        ("9.2.16", "6.12.60", "", True),
+        ("8.4.11", "6.12.60-cloud", "", True),
+        ("9.2.16", "6.12.60", "9.3.0", False),
+        ("9.2.16", "", "", False),
+        ("", "6.12.60", "", False),
+    ],
+)
+def test_a_kernel_that_would_boot_without_this_drbd_is_named_before(
+    loaded: str, kernel: str, version: str, named: bool
+) -> None:
+    change = {"loaded": loaded, "next_kernel": kernel, "next_version": version}
+    found = [one for one in check(facts(PROD, **change)(healthy())) if "next boot" in one.fault]
+    assert [one.host for one in found] == [PROD] * named
+    assert all(kernel in one.evidence for one in found)
+
+
 def test_a_primary_that_is_not_named() -> None:
     found = check(healthy(), records(MIRROR, 2))
     assert [(one.host, "the arbitrator names another writer" in one.fault) for one in found] == [(PROD, True)]

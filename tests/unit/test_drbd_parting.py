@@ -122,6 +122,12 @@ def test_a_log_that_does_not_go_back_is_no_proof(tmp_path: Path) -> None:
         read_parting(printed(tmp_path, f"130 {LOST}").stdout)
 
 
+@pytest.mark.parametrize("first", ["", "first||\n", "first||0\n"])
+def test_a_host_that_keeps_no_log_of_the_kernel_proves_nothing(first: str) -> None:
+    with pytest.raises(ParseError, match="does not go back to the moment"):
+        read_parting(f"stopped||120\n{first}")
+
+
 def test_a_systemd_that_does_not_answer_is_no_proof(tmp_path: Path) -> None:
     with pytest.raises(ParseError, match="does not say when"):
         read_parting(printed(tmp_path, BOOT, f"121 {DEMOTED}", stopped="").stdout)
