@@ -114,7 +114,7 @@ def _lettered(sheet: Sheet) -> Sheet:
 
 
 def digest(topology: Topology) -> str:
-    """Twelve letters that change with the inventory (but laptops, and where somebody keeps their keys) and the procedure.
+    """Twelve letters of the inventory (without laptops, and where somebody keeps their keys) and of the procedure.
 
     So a page that an older Dockyard wrote is known to be old as soon as one word of it would be another today.
     """

@@ -139,8 +139,8 @@ class Facts(Basics):
     is none. ``mounted_at`` are the places where the DRBD device is mounted. ``immutable`` says that nobody can write
     into the empty mount point (chattr(1), +i). ``proof`` is what a reading of the whole disk found before its metadata
     was made, in this boot: ``zeros``, ``data``, or ``""`` for never tried, or when something was written since.
-    ``generation`` is the current one in DRBD's metadata, ``""`` without metadata. ``next_kernel`` is the newest one that
-    is installed, if it is not the one that runs, and ``next_version`` that of its DRBD.
+    ``generation`` is the current one in DRBD's metadata, ``""`` without metadata. ``next_kernel`` is the newest one
+    that is installed, if it is not the one that runs, and ``next_version`` that of its DRBD.
     """
 
     hostname: str

@@ -71,8 +71,8 @@ def read_parting(text: str) -> Parting:
     """What the probe printed: nothing with DRBD 8.4.
 
     Raises:
-        ParseError: anything else, or the kernel's log is not there, or does not go back to the moment in which the storage
-            was stopped.
+        ParseError: anything else, or the kernel's log is not there, or does not go back to the moment in which the
+            storage was stopped.
     """
     if not text:
         return Parting()
