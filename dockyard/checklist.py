@@ -95,6 +95,8 @@ def _lacks(proof: Proof, kept: Mapping[str, Evidence], topology: Topology, obser
 def _expired(found: Evidence, days: float, versions: Mapping[str, Collection[str]], now: datetime) -> str:
     if not found.passed:
         return f"failed on {found.run}"
+    if found.age_days(now) < -1:
+        return f"is of {found.run}, which is in the future: a clock was wrong"
     if found.age_days(now) > days:
         return f"was passed {found.age_days(now):.0f} days ago, which is more than {days:g}"
     others = {name: was for name, was in found.versions.items() if was not in versions.get(name, (was,))}

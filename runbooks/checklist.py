@@ -35,7 +35,7 @@ from dockyard.unseen import unseen
 from dockyard.web_page import web_page
 from runbooks import health
 from runbooks.backup import STORAGE
-from tasks import backup, drbd, hosts_file, k3s, machine, monitoring, ollama, opencloud, wireguard
+from tasks import backup, bounds, drbd, hosts_file, k3s, machine, monitoring, ollama, opencloud, wireguard
 from tasks.drbd.document import digest
 from tasks.k3s import release
 
@@ -106,7 +106,12 @@ def boxes_of(topology: Topology, written: str) -> list[Box]:
     ]
 
 
-READY: tuple[Check, ...] = (machine.check_machine, hosts_file.check_names)
+READY: tuple[Check, ...] = (
+    machine.check_machine,
+    hosts_file.check_names,
+    bounds.check_apart,
+    machine.check_exposure,
+)
 NODES = {Role.K3S_SERVER, Role.K3S_WORKER}
 check_backup: Check = partial(backup.check_backup, storage=STORAGE)
 PHASE_3 = (

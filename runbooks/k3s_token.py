@@ -1,7 +1,8 @@
-"""A new token for K3s: made on the control plane by K3s itself, brought to the workers, proven by their start.
+"""A new token for K3s: made on the control plane by K3s itself, brought to the workers, which start with it.
 
 Needs: a healthy K3s (python runbooks/health.py).
-May destroy: nothing. Snapshots that were taken before hold the old token beside their datastore, which needs it.
+May destroy: nothing. Snapshots that were taken before hold the old token beside their datastore, which needs it: the
+one that is taken afterwards is the newest from then on. A token that leaked? Remove the older ones on both hosts.
 Way back: none is needed; the old token lets nobody in any more.
 Cut off in the middle: run it again. It first brings the token that was made to who lacks it, then makes another one
 only if it was not cut off. Every whole run makes a new token: a second run does not find "nothing to do".
@@ -48,6 +49,12 @@ def steps(run: str) -> list[Step]:
         Wait("The API answers with it", k3s.check_api, [k3s.NODES], timeout_s=300, on=SERVER),
         bring_token("Bring it to the workers, and start them with it"),
         Wait("Every node is ready with it", upkeep.check_started, SEES, timeout_s=300, on=ON),
+        Converge(
+            "Take a snapshot with the new token", partial(upkeep.plan_snapshot, name=f"new-token-{run}"), SEES, on=ON
+        ),
+        Wait("The API answers again", k3s.check_api, [k3s.NODES], timeout_s=300, on=SERVER),
+        keep(f"new-token-{run}"),
+        Wait("Every node is ready", upkeep.check_started, SEES, timeout_s=300, on=ON),
     ]
 
 

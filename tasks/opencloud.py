@@ -31,7 +31,7 @@ k3s kubectl --namespace "$1" create secret generic "$1" --from-file="$folder/adm
 """In a file in memory, for root alone, and from there to the API: never on a command line, never on a disk."""
 
 _ASK = """\
-curl --silent --insecure --max-time 10 --output /dev/null --write-out '%{{http_code}}' -- https://{host}/status.php ||
+curl --silent --insecure --max-time 10 --output /dev/null --write-out '%{{http_code}}' -- {url} ||
 true"""
 
 
@@ -54,14 +54,20 @@ class Answer:
     status: int
 
 
+def status_url(topology: Topology) -> str:
+    """Where the front page says how it is: at the name that users have."""
+    return f"https://{topology.fqdn(NAME)}/status.php"
+
+
 def is_server(topology: Topology, host: Host) -> bool:
     """Whether the cluster can be asked on ``host`` about OpenCloud's secret."""
     return topology.cluster.opencloud is not None and Role.K3S_SERVER in host.roles
 
 
-def is_home(topology: Topology, host: Host) -> bool:
-    """Whether the name opencloud means ``host``."""
-    return topology.cluster.opencloud is not None and topology.cluster.services.get(NAME) == host.name
+def is_asked(topology: Topology, host: Host) -> bool:
+    """Whether OpenCloud is asked from ``host``: from where its name leads, and from the host that watches."""
+    home = topology.cluster.services.get(NAME)
+    return topology.cluster.opencloud is not None and (host.name == home or Role.MONITORING in host.roles)
 
 
 def _ask_secret(_topology: Topology, _host: Host) -> Sequence[Command]:
@@ -78,7 +84,7 @@ SECRET = Domain("opencloud secret", _ask_secret, _read_secret, is_server)
 
 
 def _ask_answer(topology: Topology, _host: Host) -> Sequence[Command]:
-    return [Command(NAME, ("sh", "-c", _ASK.format(host=topology.fqdn(NAME))), timeout_s=15)]
+    return [Command(NAME, ("sh", "-c", _ASK.format(url=status_url(topology))), timeout_s=15)]
 
 
 def _read_answer(_topology: Topology, _host: Host, outputs: Outputs) -> Answer:
@@ -86,8 +92,8 @@ def _read_answer(_topology: Topology, _host: Host, outputs: Outputs) -> Answer:
     return Answer(status=int(text) if text.isdecimal() else 0)
 
 
-OPENCLOUD = Domain(NAME, _ask_answer, _read_answer, is_home)
-"""Asked by its name, on the host that the name means; its certificate is its own, so nothing is verified."""
+OPENCLOUD = Domain(NAME, _ask_answer, _read_answer, is_asked)
+"""Asked by its name; its certificate is its own, so nothing is verified."""
 
 
 def plan_secret(_topology: Topology, observed: Observed) -> Plan:
@@ -130,23 +136,32 @@ def at(place: Place) -> partial[Mapping[str, str]]:
 
 
 def check_opencloud(topology: Topology, observed: Observed) -> list[Finding]:
-    """It answers at its name."""
+    """It answers at its name, where that leads; then also from elsewhere, through the mesh."""
+    home, answers = topology.cluster.services.get(NAME), observed.seen(OPENCLOUD)
+    silent = {host: _said(topology, answer) for host, answer in answers.items() if answer.status != 200}
     found = unseen(observed, OPENCLOUD, Cause.APPLICATION)
-    url = f"https://{topology.fqdn(NAME)}/status.php"
-    for host, answer in observed.seen(OPENCLOUD).items():
-        if answer.status != 200:
-            evidence = f"status {answer.status} from {url}" if answer.status else f"nobody answers at {url}"
-            advice = (
-                "Is its pod running, and why not? On the control plane: "
-                f"k3s kubectl -n {NAME} get pods; k3s kubectl -n {NAME} describe pods"
-            )
-            found.append(
-                Finding(
-                    cause=Cause.APPLICATION,
-                    host=host,
-                    fault="OpenCloud does not answer",
-                    evidence=evidence,
-                    advice=advice,
-                )
-            )
-    return found
+    if home in silent:
+        advice = (
+            "Is its pod running, and why not? On the control plane: "
+            f"k3s kubectl -n {NAME} get pods; k3s kubectl -n {NAME} describe pods"
+        )
+        return [*found, _finding(home, "OpenCloud does not answer", silent[home], advice)]
+    if home not in answers:
+        return found
+    advice = (
+        f"It does on {home}. There: does a firewall (nft list ruleset, chain forward) drop what comes from the mesh "
+        "for its pod? Allow what comes in on wg0 and is forwarded to cni0"
+    )
+    return [
+        *found,
+        *(_finding(host, "OpenCloud does not answer to this host", said, advice) for host, said in silent.items()),
+    ]
+
+
+def _said(topology: Topology, answer: Answer) -> str:
+    url = status_url(topology)
+    return f"status {answer.status} from {url}" if answer.status else f"nobody answers at {url}"
+
+
+def _finding(host: str, fault: str, evidence: str, advice: str) -> Finding:
+    return Finding(cause=Cause.APPLICATION, host=host, fault=fault, evidence=evidence, advice=advice)

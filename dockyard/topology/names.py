@@ -98,6 +98,12 @@ def endpoint(text: str) -> None:
     split_endpoint(text, 1)
 
 
+def smarthost(text: str) -> None:
+    """A mail server as Alertmanager takes it: with its port."""
+    if not split_endpoint(text, 0)[1]:
+        raise ValueError(f"{text!r} names no port: write name:587")
+
+
 def interface(text: str) -> None:
     """A name that both wg-quick(8) and the kernel take for an interface."""
     if not _INTERFACE.fullmatch(text) or text in {".", ".."}:

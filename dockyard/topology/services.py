@@ -138,7 +138,7 @@ class Email:
 
     to: Annotated[str, names.mail_address]
     sender: Annotated[str, names.mail_address]
-    smarthost: Annotated[str, names.endpoint]
+    smarthost: Annotated[str, names.smarthost]
     user: Annotated[str, names.mail_login] | None = None
 
 

@@ -20,7 +20,7 @@ from tasks.monitoring.facts import MONITORING, MonitoringState, server_units
 from tasks.monitoring.texts import address, rules, secrets_of, server_config, server_of, wanted_of
 from tasks.monitoring.texts import server_units as unit_texts
 
-ITS_OWN = {"MetricsStale", "SourceFailed", "AlertsNotDelivered"}
+ITS_OWN = {"MetricsStale", "SourceFailed", "AlertsNotDelivered", "PrometheusNearItsLimit", "ScrapeTooBig", "RulesFail"}
 """Alerts of what monitoring alone can know: what it was told is old, or what it says is not heard."""
 
 LEAST_FREE = 0.05

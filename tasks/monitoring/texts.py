@@ -8,6 +8,7 @@ from dockyard.rendering import render
 from dockyard.service import unit_file
 from dockyard.topology import Host, Monitoring, Role, Topology
 from tasks.monitoring import budget, places
+from tasks.opencloud import status_url
 
 HOURS_WITHOUT_BACKUP = 36.0
 """The limit of the alert where the inventory describes no backups; without any there is no series either."""
@@ -66,6 +67,7 @@ def _script(topology: Topology, host: Host, backup_state: str) -> str:
         other=next((peer.name for peer in topology.peers_of(host.name) if peer.drbd), ""),
         backup=backup_state if topology.cluster.backup and host.drbd else "",
         k3s=Role.K3S_SERVER in host.roles,
+        opencloud=status_url(topology) if topology.cluster.opencloud and host == server_of(topology) else "",
         textfiles=places.TEXTFILES,
     )
 

@@ -72,6 +72,7 @@ def test_what_could_not_be_seen_is_neither_ticked_nor_open() -> None:
         (None, "restore-drill was never tried. python runbooks/restore_drill.py"),
         (msgspec.structs.replace(RUN, passed=False), "restore-drill failed on 2026-03-01T00:00:00Z"),
         (msgspec.structs.replace(RUN, run="2026-02-01T00:00:00Z"), "37 days ago, which is more than 30"),
+        (msgspec.structs.replace(RUN, run="2099-02-01T00:00:00Z"), "is in the future: a clock was wrong"),
         (msgspec.structs.replace(RUN, versions={"restic": "0.17"}), "was passed with restic 0.17, now 0.18"),
     ],
 )

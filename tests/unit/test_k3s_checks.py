@@ -256,3 +256,27 @@ def test_opencloud_that_does_not_answer_is_an_application_fault(status: int, sai
     findings = opencloud.check_opencloud(LAB, seen)
     assert [one.evidence.split(" from ")[0].split(" at ")[0] for one in findings] == said
     assert all(one.cause is Cause.APPLICATION for one in findings)
+
+
+@pytest.mark.parametrize(
+    ("home", "elsewhere", "said"),
+    [
+        (200, 200, []),
+        (200, 0, ["dock-dash: OpenCloud does not answer to this host"]),
+        (503, 503, ["dock-prod: OpenCloud does not answer"]),
+        (None, 0, []),
+    ],
+)
+def test_opencloud_that_only_its_own_host_hears_is_a_fault_of_the_way_there(
+    home: int | None, elsewhere: int, said: list[str]
+) -> None:
+    answers = {PROD: home, "dock-dash": elsewhere}
+    seen = Observed(
+        {
+            host: {opencloud.OPENCLOUD.name: opencloud.Answer(status=status)}
+            for host, status in answers.items()
+            if status is not None
+        }
+    )
+    assert [f"{one.host}: {one.fault}" for one in opencloud.check_opencloud(LAB, seen)] == said
+    assert [host.name for host in LAB.hosts.values() if opencloud.is_asked(LAB, host)] == ["dock-dash", PROD]

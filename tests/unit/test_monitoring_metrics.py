@@ -16,7 +16,7 @@ from tasks.drbd.state import Disk, Link, Role, Said
 from tasks.monitoring import places, texts
 from tests.parsers.samples import Sample, samples_of
 from tests.unit.meshes import ANNA, with_laptop
-from tests.unit.monitored import BACKUP_STATE, LOAD, PROD, PROMTOOL, topology
+from tests.unit.monitored import BACKUP_STATE, DASH, LOAD, PROD, PROMTOOL, topology
 
 PROM = "dockyard.prom"
 KEYS = {
@@ -168,6 +168,17 @@ def test_nodes_of_k3s_as_its_server_sees_them(tmp_path: Path) -> None:
     found = script.run()
     assert found['source_success{source="k3s_nodes"}'] == "0"
     assert not any("k3s_node_ready" in name for name in found)
+
+
+@pytest.mark.parametrize(("status", "up"), [("200", "1"), ("503", "0"), ("000", "0")])
+def test_opencloud_is_asked_at_its_name_from_the_host_that_watches(tmp_path: Path, status: str, up: str) -> None:
+    script = Script(tmp_path, DASH)
+    script.tool("curl", f'case "$*" in *"-- https://opencloud.dock.internal/status.php") printf {status} ;; esac')
+    assert script.run()["opencloud_up"] == up
+
+
+def test_nobody_else_asks_opencloud(script: Script) -> None:
+    assert "opencloud" not in script.path.read_text()
 
 
 def test_drbd_that_is_configured_and_down_is_down(script: Script) -> None:
