@@ -9,7 +9,7 @@ import pytest
 
 from lab import Lab
 from tasks.monitoring import checks, places
-from tests.lab.conftest import Runbooks
+from tests.lab.conftest import HOSTS, Runbooks
 from tests.lab.drbd import wait_until_apart
 from tests.lab.prometheus import ask, wait_until_quiet
 from tests.unit.monitored import topology
@@ -51,6 +51,9 @@ STORAGE_AND_WATCH: Times = {
     ("ReplicationNotConnected", "dock-prod"): (180, 360),
     ("StorageWithoutWriter", ""): (300, 500),
     ("TieBreakerNotConnected", "dock-dash"): (180, 320),
+    ("ReplicationUnknown", "dock-load"): (300, 520),
+    ("K3sDoesNotAnswer", "dock-load"): (300, 520),
+    ("OpenCloudDown", "dock-dash"): (300, 520),
     ("BackupFailed", "dock-dash"): (600, 740),
     ("ClockOff", "dock-load"): (300, 440),
     ("HostDown", "dock-edge"): (120, 240),
@@ -151,12 +154,14 @@ def test_alerts_about_hosts_lines_disks_and_memory_fire_in_their_time(replicated
 
 @pytest.mark.drill
 def test_alerts_about_the_storage_and_about_what_watches_fire_in_their_time(replicated: Lab) -> None:
-    dash, prod, mirror, edge = (replicated[name] for name in ("dock-dash", "dock-prod", "dock-mirror", "dock-edge"))
+    dash, prod, mirror, load, edge = (replicated[name] for name in HOSTS)
     wait_until_quiet(replicated)
     began = time.monotonic()
     many = f"seq 2000 | sed 's/.*/played{{number=\"&\"}} 1/' >{places.TEXTFILES}/many.prom"
     edge.succeed(many, sudo=True)
-    replicated["dock-load"].succeed('date -s "@$(( $(date +%s) + 30 ))"', sudo=True)
+    load.succeed('date -s "@$(( $(date +%s) + 30 ))"; systemctl stop k3s', sudo=True)
+    load.succeed("mkdir -p /etc/drbd.d; touch /etc/drbd.d/data.res; mv /usr/sbin/drbdsetup /root || true", sudo=True)
+    prod.succeed("pkill -STOP -f standin-[s]erve", sudo=True)
     play(replicated, PLAYED_TOO)
     dash.succeed(f"systemctl stop prometheus-alertmanager; cat >>{places.RULES} <<'END'\n{BROKEN}END", sudo=True)
     dash.succeed("systemctl reload prometheus", sudo=True)
