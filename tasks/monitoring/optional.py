@@ -36,10 +36,17 @@ found=$(GNUPGHOME=$folder gpg --batch --show-keys --with-colons "$folder/key" | 
 install -D -m 0644 -- "$folder/key" "$path\""""
 _LOOK = """\
 [ ! -s "$2" ] || echo password
+grep -q -s -E '^[^#]*apt[.]grafana[.]com' /etc/apt/sources.list && echo source
+for file in /etc/apt/sources.list.d/*; do
+  [ "$file" = "$3" ] || ! grep -q -s -E '^[^#]*apt[.]grafana[.]com' "$file" || echo source
+done
 show="gpg --batch --no-options --no-keyring --trust-model always --show-keys --with-colons"
 [ -s "$1" ] && $show "$1" 2>/dev/null | awk -F: -v now="$(date +%s)" '
   /^pub/ { there = $7 == "" || $7 > now } END { exit !there }' && echo key; exit 0"""
-"""Says ``key`` of one that has not expired: Grafana puts the day off year by year, and apt takes no expired key."""
+"""Says ``key`` of one that has not expired: Grafana puts the day off year by year, and apt takes no expired key.
+
+``source`` is one of somebody else: a second one with another Signed-By, and apt reads no list any more.
+"""
 
 _MAKE_PASSWORD = """\
 umask 077; openssl rand -hex 16 >"$1.new" && chown root:grafana "$1.new" && chmod 0640 "$1.new" &&
@@ -56,9 +63,12 @@ Signed-By: {places.GRAFANA_KEY}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptionalState:
-    """``key`` and ``password`` say whether there is one, a key that has not expired."""
+    """``key`` and ``password`` say whether there is one, a key that has not expired; ``source`` whether apt knows
+    Grafana's repository by another file than ours.
+    """
 
     key: bool = False
+    source: bool = False
     password: bool = False
     files: Mapping[str, FileState] = field(default_factory=dict)
     services: Mapping[str, ServiceState] = field(default_factory=dict)
@@ -77,7 +87,9 @@ def _files() -> list[str]:
 
 def _probes(_topology: Topology, _host: Host) -> Sequence[Command]:
     return [
-        Command("grafana", ("sh", "-c", _LOOK, "look", places.GRAFANA_KEY, places.GRAFANA_PASSWORD)),
+        Command(
+            "grafana", ("sh", "-c", _LOOK, "look", places.GRAFANA_KEY, places.GRAFANA_PASSWORD, places.GRAFANA_SOURCE)
+        ),
         *(read_file(path) for path in _files()),
         *(service_probe(name) for name in (places.GRAFANA, places.LOKI)),
     ]
@@ -87,6 +99,7 @@ def _read(_topology: Topology, _host: Host, outputs: Outputs) -> OptionalState:
     there = outputs.text("grafana").split()
     return OptionalState(
         key="key" in there,
+        source="source" in there,
         password="password" in there,
         files={path: FileState.of(outputs, path) for path in _files()},
         services={name: ServiceState.of(outputs, name) for name in (places.GRAFANA, places.LOKI)},
@@ -97,12 +110,17 @@ OPTIONAL = Domain("grafana and loki", _probes, _read, _concerns)
 
 
 def plan_grafana(topology: Topology, observed: Observed) -> Plan:
-    """Grafana with its data source and dashboards, where the inventory wants it."""
+    """Grafana with its data source and dashboards, where the inventory wants it.
+
+    Raises:
+        StepFailed: there is one of somebody else.
+    """
     server = server_of(topology)
     if server is None or not wanted_of(topology).grafana:
         return {}
     state = observed.of(OPTIONAL, server.name)
     seen = state.services[places.GRAFANA]
+    _refuse_foreign(server.name, state)
     text, mark = grafana_unit(topology, server)
     unit = _files_of(state, {places.drop_in(places.GRAFANA): text})
     config = _files_of(state, grafana_texts(topology, server))
@@ -117,8 +135,21 @@ def plan_grafana(topology: Topology, observed: Observed) -> Plan:
     return filled({server.name: changes})
 
 
+def _refuse_foreign(host: str, state: OptionalState) -> None:
+    """Our drop-in would move it into the mesh, and take its data sources and dashboards out of use."""
+    seen = state.services[places.GRAFANA].unit
+    if seen.loaded and (seen.is_active or seen.is_enabled) and not state.files[places.drop_in(places.GRAFANA)].exists:
+        raise StepFailed(
+            f"{host}: a Grafana of somebody else would be taken over ({places.GRAFANA} is {seen.active})",
+            advice="Leave `grafana: true` out, and add the data source there: Prometheus answers in the mesh. "
+            f"Or, on {host}: systemctl disable --now {places.GRAFANA}, and run again: its own database stays.",
+        )
+
+
 def _repository(state: OptionalState) -> list[Change]:
-    """Where the package comes from, and by whose key it is verified."""
+    """Where the package comes from, and by whose key it is verified; nothing where apt knows it already."""
+    if state.source:
+        return [] if state.password else [install(["openssl"])]
     key = _run("fetch the key of Grafana's repository", _FETCH_KEY, places.GRAFANA_KEY, KEY_FINGERPRINT)
     source = _writes(_files_of(state, {places.GRAFANA_SOURCE: _SOURCE}))
     return source if state.key else [install(["curl", "gpg", "openssl"]), key, *source]

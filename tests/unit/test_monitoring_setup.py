@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -229,6 +231,7 @@ def seen_optional(texts_of: Mapping[str, str] | None = None, **parts: Any) -> Ob
     return observed({DASH: state}, domain=monitoring.OPTIONAL.name)
 
 
+APT = "https://apt.grafana.com"
 WITH_GRAFANA, WITH_LOKI = topology(grafana=True), topology(loki=True)
 
 
@@ -265,6 +268,42 @@ def test_grafana_comes_from_its_own_repository_with_a_pinned_key_and_finds_its_d
     assert "GF_SERVER_HTTP_ADDR=10.20.0.1 " in unit_text
     assert "GF_PLUGINS_PREINSTALL_AUTO_UPDATE=false" in unit_text
     assert {places.dashboard(name) for name in optional.DASHBOARDS} <= set(written)
+
+
+def test_a_repository_of_grafana_that_apt_knows_already_is_not_named_twice() -> None:
+    plan = titles(monitoring.plan_grafana(WITH_GRAFANA, seen_optional(source=True)))[DASH]
+    assert "install grafana" in plan
+    assert not any("repository" in title or places.GRAFANA_SOURCE in title for title in plan)
+
+
+def test_a_grafana_of_somebody_else_is_not_taken_over() -> None:
+    seen = seen_optional(services={places.GRAFANA: service(places.GRAFANA)})
+    with pytest.raises(StepFailed, match="a Grafana of somebody else would be taken over"):
+        monitoring.plan_grafana(WITH_GRAFANA, seen)
+
+
+@pytest.mark.parametrize(
+    ("sources", "said"),
+    [
+        ({}, ""),
+        ({"grafana.list": f"deb {APT} stable main"}, "source"),
+        ({"grafana.list": f"# deb {APT} stable main"}, ""),
+        ({"ours": f"URIs: {APT}"}, ""),
+    ],
+)
+def test_whether_apt_knows_the_repository_by_another_file(tmp_path: Path, sources: dict[str, str], said: str) -> None:
+    for name, text in sources.items():
+        (tmp_path / name).write_text(text + "\n")
+    script = optional._LOOK.replace("/etc/apt/sources.list.d", str(tmp_path)).replace(
+        "/etc/apt/sources.list", "/nowhere"
+    )
+    ran = subprocess.run(
+        ["sh", "-c", script, "look", "/none", "/none", str(tmp_path / "ours")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ran.stdout.split() == said.split()
 
 
 def test_grafana_that_is_set_up_is_left_alone_and_off_by_default() -> None:
