@@ -259,7 +259,10 @@ def _control_plane(topology: Topology, observed: Observed) -> str:
     state = observed.seen(machine.MACHINE).get(server)
     if state is None:
         return f"{server}: {UNSEEN}"
-    return f"{server} up for {state.uptime_s / 86400:.1f} days, K3s {' and '.join(_k3s_versions(observed)) or UNSEEN}"
+    host, name = k3s.newest_kept(topology, observed)
+    kept = f"newest snapshot {name[-20:-10]} on {host}" if name else "no snapshot on another host (k3s_snapshot.py)"
+    versions = " and ".join(_k3s_versions(observed)) or UNSEEN
+    return f"{server} up for {state.uptime_s / 86400:.1f} days, K3s {versions}, {kept}"
 
 
 def _replication(topology: Topology, observed: Observed) -> str:

@@ -10,7 +10,7 @@ from tasks.k3s.api import NODES, OBJECTS, Api, Objects
 from tasks.k3s.binary import plan_binary
 from tasks.k3s.checks import STRANGER, check_k3s
 from tasks.k3s.config import plan_files
-from tasks.k3s.copies import check_put_back
+from tasks.k3s.copies import check_put_back, newest_kept
 from tasks.k3s.facts import K3S, NodeHost
 from tasks.k3s.join import (
     TOKEN,
@@ -52,6 +52,7 @@ __all__ = [
     "check_put_back",
     "check_strangers",
     "manifests",
+    "newest_kept",
     "plan_apply",
     "plan_binary",
     "plan_files",

@@ -292,6 +292,22 @@ def test_the_volumes_of_k3s_have_a_home_also_in_phase_1() -> None:
     assert now_of(title, cluster, moved) == "opencloud on dock-prod, mounted on dock-prod"
 
 
+def test_the_control_plane_shows_how_old_its_newest_snapshot_is() -> None:
+    cluster = kube.topology()
+    hosts = {host: kube.planned(cluster, host) for host in kube.NODE_NAMES}
+    clock = Offset(least=0, most=0)
+    up_a_day = MachineState(clock=clock, kernel="6.12", uptime_s=86400, file_systems=(), missing=())
+    up = Observed({kube.LOAD: {machine.MACHINE.name: up_a_day}})
+    title = "one control plane"
+    assert now_of(title, cluster, kube.observed(cluster, hosts).merged(up)).endswith(
+        ", no snapshot on another host (k3s_snapshot.py)"
+    )
+    hosts[kube.MIRROR] = replace(hosts[kube.MIRROR], snapshots=("daily-2026-11-02T01:02:03Z", "a-2026-10-02T01:02:03Z"))
+    assert now_of(title, cluster, kube.observed(cluster, hosts).merged(up)).endswith(
+        ", newest snapshot 2026-11-02 on dock-mirror"
+    )
+
+
 def test_the_load_of_ollama_is_what_it_takes_now_beside_what_it_may() -> None:
     lab, title = test_ollama.LAB, "Ollama's load"
 
