@@ -308,7 +308,7 @@ def _no_shell(host: Host, batch: Batch, exchange: Exchange) -> RemoteError:
         return SudoRefused(
             host.name,
             f"sudo wants a terminal, and there is none: {said}",
-            advice=f"On the host, as root: visudo -f /etc/sudoers.d/{host.username}, with the line "
+            advice=f"On the host, as root: visudo -f /etc/sudoers.d/dockyard, with the line "
             f"'Defaults:{host.username} !requiretty' (sudoers(5)).",
         )
     if was_refused(batch, exchange.stdout):

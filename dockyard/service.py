@@ -8,7 +8,6 @@ environment (`MARK`), and the mark of the running process is read from ``/proc``
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -31,20 +30,6 @@ printf 'Mark=%s\\n' "$mark\""""
 def unit_file(name: str) -> str:
     """The file of a unit of ours."""
     return f"/etc/systemd/system/{name}"
-
-
-def device_unit(path: str) -> str:
-    r"""The unit that systemd makes for a block device: ``/dev/disk/by-id/a`` is ``dev-disk-by\x2did-a.device``.
-
-    As `systemd-escape --path --suffix=device` writes it (systemd.unit(5), "String Escaping").
-    """
-    parts = [part for part in path.split("/") if part]
-    plain = re.compile(rb"[A-Za-z0-9:_.]")
-    names = [
-        "".join(chr(byte) if plain.match(bytes([byte])) else f"\\x{byte:02x}" for byte in part.encode())
-        for part in parts
-    ]
-    return f"{'-'.join(names)}.device"
 
 
 RELOAD: Change = Run(title="let systemd read its units again", argv=("systemctl", "daemon-reload"))

@@ -97,7 +97,7 @@ def boxes_of(topology: Topology, written: str) -> list[Box]:
         ),
         Box(phase=1, title="Monitoring is stable", checks=[_has_monitoring, monitoring.check_monitoring]),
         Box(phase=1, title="Documentation", checks=[documents]),
-        Box(phase=2, title="DRBD is set up", checks=[_has_storage, check_begun, drbd.check_drbd]),
+        Box(phase=2, title="DRBD is set up", checks=[_has_storage, check_begun, drbd.check_drbd, drbd.check_next_boot]),
         Box(phase=2, title="Replication is tested", checks=[_has_storage, check_seen], proofs=[REPLICATED]),
         Box(phase=2, title="Failover by hand is tested", checks=[_has_storage, check_seen], proofs=[SWITCHED]),
         Box(phase=2, title="Backups on the NAS", checks=[_has_backups, check_backup], proofs=[RESTORED]),
@@ -106,12 +106,7 @@ def boxes_of(topology: Topology, written: str) -> list[Box]:
     ]
 
 
-READY: tuple[Check, ...] = (
-    machine.check_machine,
-    hosts_file.check_names,
-    bounds.check_apart,
-    machine.check_exposure,
-)
+READY: tuple[Check, ...] = (machine.check_machine, hosts_file.check_names, bounds.check_apart, machine.check_exposure)
 NODES = {Role.K3S_SERVER, Role.K3S_WORKER}
 check_backup: Check = partial(backup.check_backup, storage=STORAGE)
 PHASE_3 = (
@@ -259,10 +254,18 @@ def _control_plane(topology: Topology, observed: Observed) -> str:
     state = observed.seen(machine.MACHINE).get(server)
     if state is None:
         return f"{server}: {UNSEEN}"
-    host, name = k3s.newest_kept(topology, observed)
-    kept = f"newest snapshot {name[-20:-10]} on {host}" if name else "no snapshot on another host (k3s_snapshot.py)"
     versions = " and ".join(_k3s_versions(observed)) or UNSEEN
-    return f"{server} up for {state.uptime_s / 86400:.1f} days, K3s {versions}, {kept}"
+    return f"{server} up for {state.uptime_s / 86400:.1f} days, K3s {versions}{_kept(topology, observed)}"
+
+
+def _kept(topology: Topology, observed: Observed) -> str:
+    """How old the newest snapshot is that the disk of the control plane does not hold alone."""
+    workers = {host.name for host in topology.with_role(Role.K3S_WORKER)}
+    host, name = k3s.newest_kept(topology, observed)
+    if name:
+        return f", newest snapshot {name[-20:-10]} on {host}"
+    blind = not topology.cluster.k3s or not workers <= set(observed.seen(k3s.K3S))
+    return "" if blind else ", no snapshot on another host (k3s_snapshot.py)"
 
 
 def _replication(topology: Topology, observed: Observed) -> str:

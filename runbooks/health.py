@@ -90,6 +90,7 @@ CHECKS: list[Check] = [
     hosts_file.check_names,
     check_k3s,
     drbd.check_drbd,
+    drbd.check_next_boot,
     drbd.check_verify,
     check_backup,
     check_monitoring,

@@ -16,7 +16,7 @@ from functools import partial
 from dockyard.cli import main
 from dockyard.steps import Converge, Gate, Show, Step, Wait
 from dockyard.topology import Role
-from tasks import machine, monitoring
+from tasks import machine, monitoring, opencloud
 from tasks.backup import places as backup
 
 ON = (Role.MONITORING,)
@@ -30,7 +30,7 @@ WATCHING: list[Step] = [
     Gate("The machine that watches has room for it", monitoring.check_setup, [monitoring.SETUP], on=ON, stale_s=30.0),
     Converge(
         "Run node_exporter and our metrics on every host, in the mesh",
-        partial(monitoring.plan_exporters, backup_state=backup.STATE),
+        partial(monitoring.plan_exporters, backup_state=backup.STATE, opencloud=opencloud.status_url),
         [monitoring.SETUP],
         each=True,
         stale_s=30.0,

@@ -114,7 +114,7 @@ KUBERNETES: list[Step] = [
     ),
     Converge("Make OpenCloud's secret, once", opencloud.plan_secret, [opencloud.SECRET], on=SERVER),
     CONVERGE("Apply OpenCloud", partial(k3s.plan_apply, manifests=OPENCLOUD), sees=API, on=SERVER),
-    Wait("OpenCloud answers", opencloud.check_opencloud, [opencloud.OPENCLOUD], timeout_s=900),
+    Wait("OpenCloud answers", opencloud.check_opencloud, [opencloud.OPENCLOUD], timeout_s=900, on=ON_K3S),
 ]
 
 OLLAMA: list[Step] = [

@@ -55,8 +55,8 @@ class Answer:
 
 
 def status_url(topology: Topology) -> str:
-    """Where the front page says how it is: at the name that users have."""
-    return f"https://{topology.fqdn(NAME)}/status.php"
+    """Where the front page says how it is, at the name that users have; ``""`` without OpenCloud."""
+    return f"https://{topology.fqdn(NAME)}/status.php" if topology.cluster.opencloud else ""
 
 
 def is_server(topology: Topology, host: Host) -> bool:
@@ -150,7 +150,7 @@ def check_opencloud(topology: Topology, observed: Observed) -> list[Finding]:
         return found
     advice = (
         f"It does on {home}. There: does a firewall (nft list ruleset, chain forward) drop what comes from the mesh "
-        "for its pod? Allow what comes in on wg0 and is forwarded to cni0"
+        f"for its pod? Allow what comes in on {topology.cluster.wireguard.interface} and is forwarded to cni0"
     )
     return [
         *found,

@@ -5,7 +5,7 @@ Phase 2 is the plans of `config`, `writer` and `storage` in the order of runbook
 is `switch`; `check_drbd` is what health asks.
 """
 
-from tasks.drbd.checks import check_connected, check_drbd, in_use
+from tasks.drbd.checks import check_connected, check_drbd, check_next_boot, in_use
 from tasks.drbd.config import SECRET, plan_config, plan_secret, plan_share_secret
 from tasks.drbd.disaster import (
     check_gone,
@@ -77,6 +77,7 @@ __all__ = [
     "check_gone",
     "check_handed_over",
     "check_let_go",
+    "check_next_boot",
     "check_one_history",
     "check_promoted",
     "check_ready",

@@ -54,7 +54,6 @@ def check_drbd(topology: Topology, observed: Observed) -> list[Finding]:
         *_votes(topology, name, states),
         *_role(topology, observed, states),
         *_mounts(replication, {host: state for host, state in observed.seen(DRBD).items() if host in states}),
-        *_next_boot(observed),
     ]
 
 
@@ -289,8 +288,12 @@ def _mounts(replication: Replication, states: Mapping[str, ReplicaState]) -> Ite
             )
 
 
+def check_next_boot(topology: Topology, observed: Observed) -> list[Finding]:
+    """No kernel was installed beside the one that runs for which LINBIT's module was not built."""
+    return [] if topology.cluster.drbd is None else list(_next_boot(observed))
+
+
 def _next_boot(observed: Observed) -> Iterator[Finding]:
-    """A kernel that was installed beside the one that runs, and for which LINBIT's module was not built."""
     for host, state in observed.seen(DRBD).items():
         facts = state.facts
         if facts.next_kernel and facts.loaded and facts.next_version.split(".")[0] != facts.loaded.split(".")[0]:
@@ -299,7 +302,7 @@ def _next_boot(observed: Observed) -> Iterator[Finding]:
                 "the next boot may come up without this DRBD",
                 f"DRBD {facts.loaded} runs; the newest kernel, {facts.next_kernel}, has {facts.next_version or 'none'}",
                 f"Before it boots: on {host}, modinfo -k {facts.next_kernel} drbd must show the same major version. "
-                "With DKMS: dkms status; are the headers of that kernel installed?",
+                "With DKMS: dkms status; are its headers installed? Or remove that kernel: apt-get purge",
             )
 
 

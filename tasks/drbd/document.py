@@ -116,7 +116,7 @@ def _lettered(sheet: Sheet) -> Sheet:
 def digest(topology: Topology) -> str:
     """Twelve letters of the inventory (without laptops, and where somebody keeps their keys) and of the procedure.
 
-    So a page that an older Dockyard wrote is known to be old as soon as one word of it would be another today.
+    So a page that an older Dockyard wrote is known to be old as soon as a word of its procedure would be another today.
     """
     hosts = {name: replace(host, ssh=_public(host.ssh)) for name, host in topology.hosts.items()}
     cluster = replace(topology.cluster, wireguard=replace(topology.cluster.wireguard, laptops=None))

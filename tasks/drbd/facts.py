@@ -17,15 +17,18 @@ from tasks.drbd import places
 PROBE = "drbd facts"
 BASIC_PROBE = "drbd basics"
 
+_NEXT = r"""newest=$(ls /boot/vmlinuz-* 2>/dev/null | sed 's|.*/vmlinuz-||' | sort -V | tail -n 1)
+if [ -n "$newest" ] && [ "$newest" != "$(uname -r)" ]; then
+  say next "$newest" "$(modinfo -k "$newest" -F version drbd 2>/dev/null)"
+fi"""
+"""The newest kernel that is installed: /lib/modules also keeps folders of those that are gone."""
+
 _SCRIPT = r"""say() {{ printf '%s|%s|%s\n' "$1" "$2" "$3"; }}
 sum() {{ sha256sum | cut -c 1-16; }}
 say hostname '' "$(uname -n)"
 [ ! -r /sys/module/drbd/version ] || say loaded '' "$(cat /sys/module/drbd/version)"
 available=$(modinfo -F version drbd 2>/dev/null) && say available '' "$available"
-newest=$(ls /lib/modules 2>/dev/null | sort -V | tail -n 1)
-if [ -e "/lib/modules/$newest/modules.dep" ] && [ "$newest" != "$(uname -r)" ]; then
-  say next "$newest" "$(modinfo -k "$newest" -F version drbd 2>/dev/null)"
-fi
+{next_kernel}
 [ ! -s {secret} ] || say secret '' "$(tr -d '\n' <{secret} | sum)"
 inline=$(sed -n 's/^ *shared-secret "\(.*\)";.*/\1/p' {config} 2>/dev/null)
 [ -z "$inline" ] || say inline '' "$(printf %s "$inline" | sum)"
@@ -169,6 +172,7 @@ def probe(replication: Replication, backing: Backing | None) -> Command:
     devices = [path for path in ([backing.disk, backing.metadata] if backing else []) if path]
     holder = (backing.metadata or backing.disk) if backing else ""
     script = _SCRIPT.format(
+        next_kernel=_NEXT,
         secret=shlex.quote(places.secret(replication)),
         config=shlex.quote(places.config(replication)),
         devices=shlex.join([*devices, replication.device]),

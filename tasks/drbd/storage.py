@@ -14,7 +14,7 @@ from dockyard.errors import StepFailed
 from dockyard.mount_point import closed_mount_point
 from dockyard.observe import Observed
 from dockyard.rendering import render
-from dockyard.service import RELOAD, device_unit, unit_file
+from dockyard.service import RELOAD, unit_file
 from dockyard.topology import Backing, Host, Replication, Topology
 from tasks.drbd import places, view
 from tasks.drbd.config import is_9, members
@@ -127,7 +127,7 @@ def _unit_values(topology: Topology, *, quorum: bool, backing: Backing | None) -
         "units": replication.units[::-1],
         "disk": backing.disk if backing else "",
         "metadata": (backing.metadata if backing else None) or "",
-        "devices": [device_unit(path) for path in (backing.disk, backing.metadata) if path] if backing else [],
+        "devices": [path for path in (backing.disk, backing.metadata) if path] if backing else [],
         "superblock": SUPERBLOCK,
         "fresh": JUST_CREATED,
     }

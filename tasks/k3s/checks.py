@@ -96,7 +96,11 @@ def _headless(topology: Topology, observed: Observed) -> Iterator[Finding]:
         fault = f"without {server} K3s starts, moves and changes nothing; pods that run go on"
         evidence = "it is the only control plane, on purpose (docs/k3s.md); a worker that boots now waits for it"
         host, name = newest_kept(topology, observed)
-        back = f"then {restore_of(topology, name)}, which {host} keeps" if name else "no other host has a snapshot"
+        back = (
+            f"then, as {host} keeps a snapshot: {restore_of(topology, name)}"
+            if name
+            else "no other host has a snapshot"
+        )
         lost = f"if its disk is lost: phase1_baseline.py on a new one, {back}"
         yield finding(server, fault, evidence, f"Bring {server} back; {lost}")
 

@@ -106,7 +106,7 @@ def check_put_back(topology: Topology, observed: Observed) -> list[Finding]:
         return []
     fault = f"it is new, and does not know {' and '.join(strange)}, whose pods it would end"
     advice = (
-        f"{restore_of(topology, name)}, which {host} keeps; then this again. "
+        f"{host} keeps a snapshot: {restore_of(topology, name)} ; then this again. "
         f"To begin anew without it: rm {places.TOKEN} on {' and '.join(strange)}"
     )
     return [finding(server, fault, f"another token than theirs; nodes: {', '.join(api.nodes.nodes)}", advice)]

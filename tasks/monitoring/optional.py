@@ -36,9 +36,9 @@ found=$(GNUPGHOME=$folder gpg --batch --show-keys --with-colons "$folder/key" | 
 install -D -m 0644 -- "$folder/key" "$path\""""
 _LOOK = """\
 [ ! -s "$2" ] || echo password
-grep -q -s -E '^[^#]*apt[.]grafana[.]com' /etc/apt/sources.list && echo source
-for file in /etc/apt/sources.list.d/*; do
-  [ "$file" = "$3" ] || ! grep -q -s -E '^[^#]*apt[.]grafana[.]com' "$file" || echo source
+for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources; do
+  [ "$file" = "$3" ] || grep -q -s -i -E '^Enabled: *(no|false)' "$file" ||
+    ! grep -q -s -E '^[^#]*apt[.]grafana[.]com' "$file" || echo source
 done
 show="gpg --batch --no-options --no-keyring --trust-model always --show-keys --with-colons"
 [ -s "$1" ] && $show "$1" 2>/dev/null | awk -F: -v now="$(date +%s)" '

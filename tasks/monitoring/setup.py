@@ -5,7 +5,7 @@ Our drop-ins lie there before a package is installed, so that what Debian starts
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from dockyard.change import Change, Plan, Unit, WriteFile, filled, install, unit
 from dockyard.findings import Cause, Finding
@@ -31,7 +31,9 @@ _READS = {
 """The files that a unit reads when it starts."""
 
 
-def plan_exporters(topology: Topology, observed: Observed, *, backup_state: str) -> Plan:
+def plan_exporters(
+    topology: Topology, observed: Observed, *, backup_state: str, opencloud: Callable[[Topology], str]
+) -> Plan:
     """node_exporter on every host, on its mesh address alone, and the script whose metrics it hands on."""
     if server_of(topology) is None:
         return {}
@@ -39,7 +41,7 @@ def plan_exporters(topology: Topology, observed: Observed, *, backup_state: str)
         {
             host: _changes(
                 state,
-                exporter_texts(topology, topology.host(host), backup_state=backup_state),
+                exporter_texts(topology, topology.host(host), backup_state=backup_state, opencloud=opencloud(topology)),
                 EXPORTER_PACKAGES,
                 [places.EXPORTER, places.TIMER],
             )

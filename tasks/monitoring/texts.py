@@ -8,7 +8,6 @@ from dockyard.rendering import render
 from dockyard.service import unit_file
 from dockyard.topology import Host, Monitoring, Role, Topology
 from tasks.monitoring import budget, places
-from tasks.opencloud import status_url
 
 HOURS_WITHOUT_BACKUP = 36.0
 """The limit of the alert where the inventory describes no backups; without any there is no series either."""
@@ -32,8 +31,12 @@ def address(topology: Topology, host: str, unit: str) -> str:
     return f"{topology.host(host).wireguard.address}:{places.PORTS[unit]}"
 
 
-def exporter_texts(topology: Topology, host: Host, *, backup_state: str) -> dict[str, Text]:
-    """The files of every host, by path; ``backup_state`` is the folder in which backups write down how they went."""
+def exporter_texts(topology: Topology, host: Host, *, backup_state: str, opencloud: str) -> dict[str, Text]:
+    """The files of every host, by path.
+
+    ``backup_state`` is the folder in which backups write down how they went, ``opencloud`` the URL that answers with
+    200 while OpenCloud works; ``""`` where there is none.
+    """
     interface = topology.cluster.wireguard.interface
     server = server_of(topology)
     assert server, "asked for only where there is one"
@@ -50,11 +53,11 @@ def exporter_texts(topology: Topology, host: Host, *, backup_state: str) -> dict
         unit_file(places.METRICS): render("dockyard-metrics.service", interface=interface, script=places.SCRIPT),
         unit_file(places.TIMER): render("dockyard-metrics.timer"),
     }
-    script = _script(topology, host, backup_state)
+    script = _script(topology, host, backup_state, opencloud)
     return {places.SCRIPT: (script, 0o755)} | {path: (text, 0o644) for path, text in units.items()}
 
 
-def _script(topology: Topology, host: Host, backup_state: str) -> str:
+def _script(topology: Topology, host: Host, backup_state: str, opencloud: str) -> str:
     drbd = topology.cluster.drbd
     concerned = drbd is not None and (host.drbd is not None or host.name == topology.cluster.arbitrator)
     return render(
@@ -67,7 +70,7 @@ def _script(topology: Topology, host: Host, backup_state: str) -> str:
         other=next((peer.name for peer in topology.peers_of(host.name) if peer.drbd), ""),
         backup=backup_state if topology.cluster.backup and host.drbd else "",
         k3s=Role.K3S_SERVER in host.roles,
-        opencloud=status_url(topology) if topology.cluster.opencloud and host == server_of(topology) else "",
+        opencloud=opencloud if host == server_of(topology) else "",
         textfiles=places.TEXTFILES,
     )
 

@@ -7,15 +7,15 @@ in the mesh; so does a gateway in there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv4Network, ip_address
 
 from dockyard.errors import ParseError
 from dockyard.links import Address, Family, Link, Route
-from dockyard.topology import Host, Role, Topology
+from dockyard.topology import Host, Mesh, Role, Topology
 
-MESH = "cluster.wireguard.network"
+MESH, PODS = "cluster.wireguard.network", "cluster.k3s.pods"
 _NODES = {Role.K3S_SERVER, Role.K3S_WORKER}
 _FLANNEL = frozenset({"cni0", "flannel.1"})
 
@@ -37,51 +37,50 @@ class Overlap:
 
 
 def overlaps(topology: Topology, host: Host, links: Sequence[Link], routes: Sequence[Route]) -> tuple[Overlap, ...]:
-    """What other devices have inside or around the networks of the cluster that ``host`` carries.
+    """What other devices have inside the networks of the cluster that ``host`` carries, or around that of the mesh.
+
+    On a node flannel routes parts of the pods' network. Where its device is there, that is settled: it cannot be
+    changed any more (docs.k3s.io, cluster-cidr).
 
     Raises:
         ParseError: the destination of a route is no network.
     """
-    return tuple(
-        Overlap(network=f"the network of the {called}, {network}", key=key, device=device, what=what)
-        for called, key, network, ours in _networks(topology, host)
-        for device, what in _used(network, ours, links, routes)
-    )
-
-
-def _networks(topology: Topology, host: Host) -> Iterator[tuple[str, str, IPv4Network, frozenset[str]]]:
-    """Each network, what it is for, its key, and the devices that may have it: on a node flannel's."""
     mesh, k3s = topology.cluster.wireguard, topology.cluster.k3s
-    yield "mesh", MESH, mesh.network, frozenset({mesh.interface})
-    if k3s and not host.roles.isdisjoint(_NODES):
-        yield "pods", "cluster.k3s.pods", k3s.pods, _FLANNEL
-        yield "services", "cluster.k3s.services", k3s.services, _FLANNEL
+    wide = [(link.name, f"the address {one}") for link in links for one in link.addresses if _around(mesh, link, one)]
+    used = [*wide, *_used(mesh.network, mesh.interface, links, routes)]
+    found = [_overlap("mesh", MESH, mesh.network, one) for one in dict.fromkeys(used)]
+    if k3s and not host.roles.isdisjoint(_NODES) and not any(link.name in _FLANNEL for link in links):
+        found += [_overlap("pods", PODS, k3s.pods, one) for one in _used(k3s.pods, "", links, routes)]
+    return tuple(found)
+
+
+def _overlap(called: str, key: str, network: IPv4Network, used: tuple[str, str]) -> Overlap:
+    device, what = used
+    return Overlap(network=f"the network of the {called}, {network}", key=key, device=device, what=what)
 
 
 def _used(
-    network: IPv4Network, ours: frozenset[str], links: Sequence[Link], routes: Sequence[Route]
+    network: IPv4Network, interface: str, links: Sequence[Link], routes: Sequence[Route]
 ) -> list[tuple[str, str]]:
-    """(device, what) of each address, then route, then gateway that other devices than ``ours`` have there."""
-    others = [link for link in links if link.name not in ours]
-    hops = [hop for route in routes for hop in route.hops if hop.device not in ours and hop.gateway]
+    """(device, what) of each address, then route, then gateway that other devices than ``interface`` have there."""
+    others = [link for link in links if link.name != interface]
+    hops = [hop for route in routes for hop in route.hops if hop.device != interface and hop.gateway]
     return [
-        *(
-            (link.name, f"the address {one}")
-            for link in others
-            for one in link.addresses
-            if _covers(network, link, one)
-        ),
-        *(found for route in routes if _inside(network, route) for found in _elsewhere(ours, route)),
+        *((link.name, f"the address {one}") for link in others for one in link.addresses if _lies_in(network, one)),
+        *(found for route in routes if _inside(network, route) for found in _elsewhere(interface, route)),
         *((hop.device, f"the gateway {hop.gateway}") for hop in hops if ip_address(hop.gateway) in network),
     ]
 
 
-def _covers(network: IPv4Network, link: Link, address: Address) -> bool:
-    """Whether the address lies in ``network``, or its LAN reaches into it; a point-to-point link has no neighbours."""
-    if address.family is not Family.IPV4:
+def _lies_in(network: IPv4Network, address: Address) -> bool:
+    return address.family is Family.IPV4 and ip_address(address.local) in network
+
+
+def _around(mesh: Mesh, link: Link, address: Address) -> bool:
+    """Whether the LAN of an address reaches into the mesh; a point-to-point link has no neighbours."""
+    if link.name == mesh.interface or address.family is not Family.IPV4 or "BROADCAST" not in link.flags:
         return False
-    own = IPv4Interface(f"{address.local}/{address.prefix_length}")
-    return own.ip in network or ("BROADCAST" in link.flags and network.overlaps(own.network))
+    return mesh.network.overlaps(IPv4Interface(f"{address.local}/{address.prefix_length}").network)
 
 
 def _inside(network: IPv4Network, route: Route) -> bool:
@@ -94,7 +93,7 @@ def _inside(network: IPv4Network, route: Route) -> bool:
         raise ParseError("ip -j route", 0, "", "", why=why) from None
 
 
-def _elsewhere(ours: frozenset[str], route: Route) -> list[tuple[str, str]]:
+def _elsewhere(interface: str, route: Route) -> list[tuple[str, str]]:
     if not route.devices:
         return [("", f"the {route.type} route {route.destination}")]
-    return [(device, f"the route {route.destination}") for device in sorted(route.devices - ours)]
+    return [(device, f"the route {route.destination}") for device in sorted(route.devices - {interface})]

@@ -59,7 +59,7 @@ STORAGE_AND_WATCH: Times = {
     ("HostDown", "dock-edge"): (120, 240),
     ("ScrapeTooBig", "dock-dash"): (0, 180),
     ("RulesFail", "dock-dash"): (0, 180),
-    ("AlertsNotDelivered", "dock-dash"): (600, 740),
+    ("AlertsNotDelivered", "dock-dash"): (840, 980),
 }
 
 NEEDS_ANOTHER_MACHINE = {

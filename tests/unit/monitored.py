@@ -31,6 +31,7 @@ PROMTOOL = shutil.which("promtool") or str(ROOT / ".tools" / "promtool")
 """./setup.sh takes it out of Debian's package when it is not in PATH."""
 
 BACKUP_STATE = "/var/lib/dockyard/backup"
+URL = "https://opencloud.dock.internal/status.php"
 
 
 def topology(**parts: Any) -> Topology:
@@ -66,7 +67,7 @@ def pristine(cluster: Topology, host: str) -> MonitoringState:
 def written(cluster: Topology, host: str) -> dict[str, texts.Text]:
     """Every file of ours on a host."""
     there = cluster.host(host)
-    files = texts.exporter_texts(cluster, there, backup_state=BACKUP_STATE)
+    files = texts.exporter_texts(cluster, there, backup_state=BACKUP_STATE, opencloud=URL)
     if facts.is_server(cluster, there):
         files |= texts.server_units(cluster, there, MIB) | texts.server_config(cluster, there, MIB)
     return files

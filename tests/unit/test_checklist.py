@@ -17,7 +17,7 @@ from dockyard.findings import Cause, Finding
 from dockyard.observe import Observed
 from dockyard.topology import Topology, folder_of, load_inventory, read_topology
 from runbooks import checklist, health
-from tasks import backup, drbd, machine, monitoring, opencloud
+from tasks import backup, bounds, drbd, machine, monitoring, opencloud
 from tasks.backup.tools import Tools
 from tasks.drbd.document import digest
 from tasks.k3s import K3S, NODES, OBJECTS, STRANGER, Api, Objects
@@ -290,6 +290,10 @@ def test_the_volumes_of_k3s_have_a_home_also_in_phase_1() -> None:
     assert now_of(title, cluster, away(kube.PROD, K3S.name)) == "not seen"
     moved = kube.observed(cluster).merged(Observed({"dock-prod": {drbd.DRBD.name: replicas.healthy()["dock-prod"]}}))
     assert now_of(title, cluster, moved) == "opencloud on dock-prod, mounted on dock-prod"
+
+
+def test_a_host_is_not_ready_while_something_strange_listens_or_lives_beside() -> None:
+    assert {machine.check_exposure, bounds.check_apart} <= set(checklist.READY)
 
 
 def test_the_control_plane_shows_how_old_its_newest_snapshot_is() -> None:

@@ -341,7 +341,10 @@ def test_what_is_missing_is_installed_on_the_replicas_and_a_tie_breaker(module: 
     assert titles(plan) == {MIRROR: ["install drbd-utils, e2fsprogs"], **others}
     (command,) = plan[MIRROR][0].commands()
     assert command.argv[-2:] == ("drbd-utils", "e2fsprogs")
-    for words in ("DEBIAN_FRONTEND=noninteractive", "apt-get install -q -y --no-install-recommends"):
+    for words in (
+        "DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1",
+        "apt-get install -q -y --no-install-recommends",
+    ):
         assert words in command.argv[2]
 
 

@@ -112,6 +112,27 @@ def test_what_is_mounted_is_read_on_a_real_machine(mount: str, source: str) -> N
     assert facts.read_basics(Outputs(PROD, [done], [probe])).on_mount == source
 
 
+@pytest.mark.parametrize(
+    ("kernels", "said"),
+    [
+        (("6.1.0-40-amd64",), ""),
+        (("6.1.0-40-amd64", "6.1.0-9-amd64"), ""),
+        (("6.1.0-40-amd64", "6.1.0-41-amd64"), "next|6.1.0-41-amd64|8.4.11\n"),
+        ((), ""),
+    ],
+)
+def test_the_newest_kernel_that_is_installed_is_told_with_its_drbd(
+    tmp_path: Path, kernels: tuple[str, ...], said: str
+) -> None:
+    for kernel in kernels:
+        (tmp_path / f"vmlinuz-{kernel}").touch()
+    say = "say() { printf '%s|%s|%s\\n' \"$@\"; }"
+    tools = f"{say}; uname() {{ echo 6.1.0-40-amd64; }}; modinfo() {{ echo 8.4.11; }}\n"
+    script = tools + facts._NEXT.replace("/boot/", f"{tmp_path}/")
+    ran = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+    assert ran.stdout == said
+
+
 def test_two_forms_that_differ_are_a_doubt_and_not_a_guess() -> None:
     state = read({**WHOLE, "drbdsetup status": STATUS.replace("role:Primary", "role:Secondary", 1)})
     assert "resources[0].role: Secondary, Primary" in state.doubt

@@ -200,7 +200,7 @@ def test_a_control_plane_that_is_away_is_said_together_with_what_that_means() ->
     kept = replace(planned(LAB, PROD), snapshots=("2026-11-02T00:00:00Z",))
     for state, said in (
         (hosts[PROD], "no other host has a snapshot"),
-        (kept, "Z --destroy dock-load:/var/lib/rancher/k3s/server, which dock-prod keeps"),
+        (kept, "Z --destroy dock-load:/var/lib/rancher/k3s/server"),
     ):
         seen = observed(LAB, {**hosts, LOAD: away, PROD: state}, nodes=away, live=away)
         assert any(said in one.advice for one in found(seen))

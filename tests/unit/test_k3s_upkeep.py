@@ -331,10 +331,14 @@ def test_a_control_plane_on_a_new_disk_is_put_back_before_it_meets_its_workers()
         LOAD,
         f"it is new, and does not know {PROD} and {MIRROR}, whose pods it would end",
     )
-    assert (
-        f"k3s_snapshot.py --restore {KEPT} --destroy {LOAD}:/var/lib/rancher/k3s/server, which {PROD} keeps"
-        in said.advice
-    )
+    assert f"{PROD} keeps a snapshot: python runbooks/k3s_snapshot.py --restore {KEPT} " in said.advice
+    assert f" --destroy {LOAD}:/var/lib/rancher/k3s/server ;" in said.advice
+
+
+def test_the_snapshot_with_the_new_token_is_newer_than_the_one_of_the_same_run_with_the_old_one() -> None:
+    both = ("before-token-2026-11-02T00:00:00Z", "new-token-2026-11-02T00:00:00Z")
+    hosts = {**{host: planned(LAB, host) for host in NODE_NAMES}, PROD: replace(planned(LAB, PROD), snapshots=both)}
+    assert copies.newest_kept(LAB, observed(LAB, hosts)) == (PROD, both[1])
 
 
 @pytest.mark.parametrize(

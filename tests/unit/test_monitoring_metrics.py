@@ -16,7 +16,7 @@ from tasks.drbd.state import Disk, Link, Role, Said
 from tasks.monitoring import places, texts
 from tests.parsers.samples import Sample, samples_of
 from tests.unit.meshes import ANNA, with_laptop
-from tests.unit.monitored import BACKUP_STATE, DASH, LOAD, PROD, PROMTOOL, topology
+from tests.unit.monitored import BACKUP_STATE, DASH, LOAD, PROD, PROMTOOL, URL, topology
 
 PROM = "dockyard.prom"
 KEYS = {
@@ -46,7 +46,9 @@ class Script:
         assert cluster.cluster.drbd
         drbd = replace(cluster.cluster.drbd, resource=resource)
         cluster = replace(cluster, cluster=replace(cluster.cluster, drbd=drbd))
-        text, mode = texts.exporter_texts(cluster, cluster.host(host), backup_state=BACKUP_STATE)[places.SCRIPT]
+        text, mode = texts.exporter_texts(cluster, cluster.host(host), backup_state=BACKUP_STATE, opencloud=URL)[
+            places.SCRIPT
+        ]
         self.folder = folder
         for path in ("bin", "etc/drbd.d", "wants", "backup", "out"):
             (folder / path).mkdir(parents=True)
@@ -173,7 +175,7 @@ def test_nodes_of_k3s_as_its_server_sees_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("status", "up"), [("200", "1"), ("503", "0"), ("000", "0")])
 def test_opencloud_is_asked_at_its_name_from_the_host_that_watches(tmp_path: Path, status: str, up: str) -> None:
     script = Script(tmp_path, DASH)
-    script.tool("curl", f'case "$*" in *"-- https://opencloud.dock.internal/status.php") printf {status} ;; esac')
+    script.tool("curl", f'case "$*" in *"-- {URL}") printf {status} ;; esac')
     assert script.run()["opencloud_up"] == up
 
 

@@ -24,6 +24,7 @@ from runbooks import monitoring as runbook
 from runbooks import phase1_baseline
 from tasks import machine, monitoring
 from tasks.monitoring import budget, optional, places, setup, texts
+from tasks.opencloud import status_url
 from tests.unit.monitored import (
     BACKUP_STATE,
     DASH,
@@ -31,6 +32,7 @@ from tests.unit.monitored import (
     MIB,
     NOW,
     PROD,
+    URL,
     healthy,
     observed,
     pristine,
@@ -44,12 +46,12 @@ LAB = topology()
 
 
 def exporters(cluster: Topology, states: dict[str, object]) -> Plan:
-    return monitoring.plan_exporters(cluster, observed(states), backup_state=BACKUP_STATE)
+    return monitoring.plan_exporters(cluster, observed(states), backup_state=BACKUP_STATE, opencloud=status_url)
 
 
 def test_what_is_set_up_is_left_alone() -> None:
     found = observed(healthy(LAB))
-    assert monitoring.plan_exporters(LAB, found, backup_state=BACKUP_STATE) == {}
+    assert monitoring.plan_exporters(LAB, found, backup_state=BACKUP_STATE, opencloud=status_url) == {}
     assert monitoring.plan_server(LAB, found) == {}
     assert monitoring.check_setup(LAB, found) == []
 
@@ -137,7 +139,7 @@ def test_a_host_that_cannot_be_seen_keeps_back_nobody_but_itself() -> None:
 def test_without_a_host_that_watches_nobody_is_touched() -> None:
     alone = replace(LAB, hosts={name: replace(host, roles=frozenset[Role]()) for name, host in LAB.hosts.items()})
     bare = observed({host: pristine(LAB, host) for host in LAB.hosts})
-    assert monitoring.plan_exporters(alone, bare, backup_state=BACKUP_STATE) == {}
+    assert monitoring.plan_exporters(alone, bare, backup_state=BACKUP_STATE, opencloud=status_url) == {}
     assert monitoring.plan_server(alone, bare) == {}
     assert monitoring.check_monitoring(alone, bare) == []
     assert not any(monitoring.SETUP.concerns(alone, host) for host in alone.hosts.values())
@@ -153,7 +155,7 @@ def test_our_drop_in_has_the_last_word(name: str) -> None:
 
 def test_everything_listens_on_the_mesh_address_and_nowhere_else() -> None:
     for host in LAB.hosts.values():
-        for path, (text, _) in texts.exporter_texts(LAB, host, backup_state=BACKUP_STATE).items():
+        for path, (text, _) in texts.exporter_texts(LAB, host, backup_state=BACKUP_STATE, opencloud=URL).items():
             if path == places.drop_in(places.EXPORTER):
                 assert f"--web.listen-address={host.wireguard.address}:9100 " in text
     dash = LAB.host(DASH)
@@ -187,7 +189,10 @@ def test_what_is_kept_ends_by_size_before_the_disk_is_full() -> None:
 
 def test_whatever_watches_is_held_to_its_memory() -> None:
     dash = LAB.host(DASH)
-    units = {**texts.server_units(LAB, dash, MIB), **texts.exporter_texts(LAB, dash, backup_state=BACKUP_STATE)}
+    units = {
+        **texts.server_units(LAB, dash, MIB),
+        **texts.exporter_texts(LAB, dash, backup_state=BACKUP_STATE, opencloud=URL),
+    }
     held = [units[places.drop_in(name)][0] for name in (places.ALERTMANAGER, places.EXPORTER)]
     held += [
         optional.grafana_unit(WITH_GRAFANA, dash)[0],
@@ -196,6 +201,7 @@ def test_whatever_watches_is_held_to_its_memory() -> None:
     for text in held:
         most, soft = (int(re.findall(rf"{name}=(\d+)", text)[0]) for name in ("MemoryMax", "GOMEMLIMIT"))
         assert 0 < soft < most
+        assert "MemorySwapMax=0" in text.splitlines(), "it would be swapped out, and not ended"
 
 
 def test_loki_keeps_a_week_and_cuts_off_who_goes_mad() -> None:
@@ -288,7 +294,10 @@ def test_a_grafana_of_somebody_else_is_not_taken_over() -> None:
         ({}, ""),
         ({"grafana.list": f"deb {APT} stable main"}, "source"),
         ({"grafana.list": f"# deb {APT} stable main"}, ""),
-        ({"ours": f"URIs: {APT}"}, ""),
+        ({"ours.sources": f"URIs: {APT}"}, ""),
+        ({"grafana.list.save": f"deb {APT} stable main"}, ""),
+        ({"g.sources": f"URIs: {APT}\nEnabled: no"}, ""),
+        ({"g.sources": f"URIs: {APT}"}, "source"),
     ],
 )
 def test_whether_apt_knows_the_repository_by_another_file(tmp_path: Path, sources: dict[str, str], said: str) -> None:
@@ -298,7 +307,7 @@ def test_whether_apt_knows_the_repository_by_another_file(tmp_path: Path, source
         "/etc/apt/sources.list", "/nowhere"
     )
     ran = subprocess.run(
-        ["sh", "-c", script, "look", "/none", "/none", str(tmp_path / "ours")],
+        ["sh", "-c", script, "look", "/none", "/none", str(tmp_path / "ours.sources")],
         capture_output=True,
         text=True,
         check=True,

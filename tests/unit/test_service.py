@@ -13,7 +13,7 @@ from dockyard.change import UnitState, WriteFile
 from dockyard.errors import CommandFailed, ParseError
 from dockyard.files import FileState
 from dockyard.remote import Completed, Outputs
-from dockyard.service import MARK, ServiceState, device_unit, mark_of, plan_service, service_probe
+from dockyard.service import MARK, ServiceState, mark_of, plan_service, service_probe
 
 NAME = "thing.service"
 RUNS = ServiceState(
@@ -23,15 +23,6 @@ RUNS = ServiceState(
     mark="0123456789abcdef",
     reload_needed=False,
 )
-DEVICES = {
-    "/dev/vdb": "dev-vdb.device",
-    "/dev//sdb/": "dev-sdb.device",
-    "/dev/disk/by-id/ata-WDC_WD10-a+b": r"dev-disk-by\x2did-ata\x2dWDC_WD10\x2da\x2bb.device",
-    "/dev/vg0/data_lv": "dev-vg0-data_lv.device",
-    "/dev/mapper/vg-data": r"dev-mapper-vg\x2ddata.device",
-}
-"""As systemd-escape 257 wrote them."""
-
 UNIT = "/etc/systemd/system/thing.service"
 SHOWN = """\
 Result=success
@@ -124,8 +115,3 @@ def test_a_dead_and_disabled_service_is_enabled_and_started() -> None:
 def test_marks_tell_texts_apart() -> None:
     assert mark_of("a", "b") != mark_of("ab") != mark_of("b", "a")
     assert len(mark_of("a")) == 16
-
-
-@pytest.mark.parametrize("path", DEVICES)
-def test_a_device_has_the_unit_that_systemd_gives_it(path: str) -> None:
-    assert device_unit(path) == DEVICES[path]
