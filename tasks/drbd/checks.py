@@ -144,7 +144,7 @@ def _apart(name: str, states: STATES) -> Iterator[Finding]:
             fault=f"{name} gave the connection up (StandAlone), as it does when both sides were written",
             evidence="; ".join(f"{host}: {state.sentence}" for host, state in apart.items()),
             advice="Connect and discard nothing by hand. Look at both sides first: python runbooks/split_brain.py. "
-            "(DRBD 8.4 also gives up when the mesh has no address just then: there is one history, and how to go on.)",
+            "(DRBD 8.4 also gives up when the mesh has no address just then: it shows one history, and what to do.)",
         )
     elif apart:
         host = next(iter(apart))

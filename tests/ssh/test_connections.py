@@ -281,6 +281,24 @@ def test_a_host_without_sudo_is_a_clear_error(tmp_path: Path, lane: Transport, o
         server.stop()
 
 
+@pytest.mark.parametrize("sudo", [Sudo.NOPASSWD, Sudo.PASSWORD])
+def test_a_sudo_that_wants_a_terminal_is_no_wrong_password(
+    tmp_path: Path, opening: Opening, sudo: Sudo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKYARD_SUDO_PASSWORD", "p4ss")
+    strict = tmp_path / "bin" / "sudo"
+    strict.parent.mkdir()
+    strict.write_text("#!/bin/sh\necho 'sudo: sorry, you must have a tty to run sudo' >&2\nexit 1\n")
+    strict.chmod(0o755)
+    server = Sshd(tmp_path, options=(f"SetEnv PATH={strict.parent}:/usr/bin:/bin",))
+    try:
+        with pytest.raises(SudoRefused, match="sudo wants a terminal") as caught:
+            opening(host_at(server, Transport.NETMIKO, sudo=sudo))(TRUE)
+        assert "!requiretty" in caught.value.advice
+    finally:
+        server.stop()
+
+
 @pytest.fixture
 def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], None]]:
     """An agent without keys; called with one (its passphrase is "secret"), it holds it."""
