@@ -10,6 +10,9 @@ from dockyard.errors import ParseError
 from dockyard.remote import Command, Outputs
 
 ABSENT = "absent"
+WRITTEN = "# Written by Dockyard"
+"""How a text of ours begins, where nobody else's may be replaced."""
+
 _READ = """\
 if [ -e {path} ] || [ -L {path} ]; then
   stat -L -c '%F|%a|%U|%G|%.9Y' -- {path} && if [ -f {path} ]; then cat -- {path}; fi
@@ -39,6 +42,11 @@ class FileState:
     @property
     def exists(self) -> bool:
         return self.kind != ""
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether something stands in it, and does not begin as our own texts do (`WRITTEN`)."""
+        return bool(self.content.strip()) and not self.content.startswith(WRITTEN)
 
     @classmethod
     def of(cls, outputs: Outputs, path: str) -> FileState:

@@ -107,7 +107,6 @@ def boxes_of(topology: Topology, written: str) -> list[Box]:
 
 
 READY: tuple[Check, ...] = (machine.check_machine, hosts_file.check_names, bounds.check_apart, machine.check_exposure)
-NODES = {Role.K3S_SERVER, Role.K3S_WORKER}
 check_backup: Check = partial(backup.check_backup, storage=STORAGE)
 PHASE_3 = (
     "Pacemaker and Corosync",
@@ -150,7 +149,7 @@ RESTORED = Proof(kind="restore-drill", days=DRILL_DAYS, versions=_running, advic
 
 def _ready(topology: Topology, host: str) -> Check:
     """What keeps one host from being ready; one that must never be a node of K3s has nothing of it."""
-    return _of(host, *READY) if topology.host(host).roles & NODES else _of(host, *READY, health.check_k3s)
+    return _of(host, *READY) if topology.host(host).is_k3s_node else _of(host, *READY, health.check_k3s)
 
 
 def _of(host: str, *checks: Check) -> Check:

@@ -132,6 +132,11 @@ class Backing:
     disk: Annotated[str, names.path]
     metadata: Annotated[str, names.path] | None = None
 
+    @property
+    def devices(self) -> list[str]:
+        """The disk, then the device of its external metadata, if there is one."""
+        return [self.disk, *([self.metadata] if self.metadata else [])]
+
 
 @dataclass(frozen=True, slots=True)
 class Sftp:
@@ -213,6 +218,11 @@ class Host:
     port: Port = 22
     drbd: Backing | None = None
     exposed: tuple[Exposed, ...] = ()
+
+    @property
+    def is_k3s_node(self) -> bool:
+        """Whether its roles make it a node of K3s, as control plane or worker."""
+        return not self.roles.isdisjoint({Role.K3S_SERVER, Role.K3S_WORKER})
 
 
 @dataclass(frozen=True, slots=True)

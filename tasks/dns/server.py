@@ -18,7 +18,7 @@ from dockyard.observe import Domain, Observed
 from dockyard.remote import Command, Outputs
 from dockyard.rendering import render
 from dockyard.service import ServiceState, mark_of, plan_service, service_probe
-from dockyard.topology import Host, Role, Topology
+from dockyard.topology import Host, Topology
 
 CONFIG = "/etc/dockyard-dns.conf"
 UNIT = "dockyard-dns.service"
@@ -29,8 +29,6 @@ POD_BRIDGE = "cni0"
 
 _VALIDATE = {CONFIG: ("dnsmasq", "--test", "-C", "{}"), UNIT_FILE: ()}
 """Not ``--conf-file``: that takes its argument only with ``=``."""
-
-_K3S = {Role.K3S_SERVER, Role.K3S_WORKER}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +61,7 @@ def texts(topology: Topology) -> tuple[dict[str, str], str]:
     server = _server(topology)
     config = render(
         "dnsmasq.conf",
-        interfaces=[topology.cluster.wireguard.interface, *([POD_BRIDGE] if server.roles & _K3S else [])],
+        interfaces=[topology.cluster.wireguard.interface, *([POD_BRIDGE] if server.is_k3s_node else [])],
         domain=topology.cluster.domain,
         upstream=topology.cluster.dns.upstream if topology.cluster.dns else (),
         records=[(topology.fqdn(name), name, address) for name, address in topology.addresses()],

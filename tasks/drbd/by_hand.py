@@ -177,8 +177,8 @@ fi
 
     def drain(self, host: str) -> Typed | None:
         """End the pods on ``host`` with volumes in the storage: each has it mounted by itself. None without any."""
-        k3s, roles = self.topology.cluster.k3s, self.topology.host(host).roles
-        if not k3s or k3s.volumes.path != self.mount or not roles & {Role.K3S_SERVER, Role.K3S_WORKER}:
+        k3s = self.topology.cluster.k3s
+        if not k3s or k3s.volumes.path != self.mount or not self.topology.host(host).is_k3s_node:
             return None
         server = self.topology.with_role(Role.K3S_SERVER)[0].name
         drain = f"k3s kubectl drain {host} --ignore-daemonsets --delete-emptydir-data --timeout=300s"

@@ -288,22 +288,19 @@ def _mounts(replication: Replication, states: Mapping[str, ReplicaState]) -> Ite
             )
 
 
-def check_next_boot(topology: Topology, observed: Observed) -> list[Finding]:
+def check_next_boot(_topology: Topology, observed: Observed) -> list[Finding]:
     """No kernel was installed beside the one that runs for which LINBIT's module was not built."""
-    return [] if topology.cluster.drbd is None else list(_next_boot(observed))
-
-
-def _next_boot(observed: Observed) -> Iterator[Finding]:
-    for host, state in observed.seen(DRBD).items():
-        facts = state.facts
-        if facts.next_kernel and facts.loaded and facts.next_version.split(".")[0] != facts.loaded.split(".")[0]:
-            yield finding(
-                host,
-                "the next boot may come up without this DRBD",
-                f"DRBD {facts.loaded} runs; the newest kernel, {facts.next_kernel}, has {facts.next_version or 'none'}",
-                f"Before it boots: on {host}, modinfo -k {facts.next_kernel} drbd must show the same major version. "
-                "With DKMS: dkms status; are its headers installed? Or remove that kernel: apt-get purge",
-            )
+    return [
+        finding(
+            host,
+            "the next boot may come up without this DRBD",
+            f"DRBD {facts.loaded} runs; the newest kernel, {facts.next_kernel}, has {facts.next_version or 'none'}",
+            f"Before it boots: on {host}, modinfo -k {facts.next_kernel} drbd must show the same major version. "
+            "With DKMS: dkms status; are its headers installed? Or remove that kernel: apt-get purge",
+        )
+        for host, facts in ((host, state.facts) for host, state in observed.seen(DRBD).items())
+        if facts.next_kernel and facts.loaded and facts.next_version.split(".")[0] != facts.loaded.split(".")[0]
+    ]
 
 
 def finding(host: str, fault: str, evidence: str, advice: str, *, unseen: bool = False) -> Finding:

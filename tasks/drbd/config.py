@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from dockyard.change import Change, Plan, Run, WriteFile, write_file
 from dockyard.errors import StepFailed
-from dockyard.files import FileState
+from dockyard.files import WRITTEN, FileState
 from dockyard.observe import Domain, Observed
 from dockyard.remote import Command, Outputs
 from dockyard.rendering import render
@@ -18,7 +18,6 @@ from tasks.drbd import places, sizing
 from tasks.drbd.replica import DRBD, LIVE, REPLICAS, carries_replica, replication_of
 
 HIDDEN = "(hidden)"
-_WRITTEN = "# Written by Dockyard"
 # 63 characters are the most that DRBD 8.4 takes (measured; drbd.conf(5) says 64): 24 bytes make 48.
 _MAKE = """\
 umask 077 && [ ! -s "$1" ] && openssl rand -hex 24 >"$1.new" && sync "$1.new" && mv -f -- "$1.new" "$1\""""
@@ -171,19 +170,14 @@ def _refuse_other_names(hosts: Sequence[str], observed: Observed) -> None:
 def _refuse_foreign(replication: Replication, hosts: Sequence[str], observed: Observed) -> None:
     """A resource of that name that somebody made by hand: its options would go, and `adjust` acts at once."""
     path = places.config(replication)
-    foreign = [host for host in hosts if _is_foreign(observed.of(DRBD, host).files[path].content)]
+    foreign = [host for host in hosts if observed.of(DRBD, host).files[path].is_foreign]
     if foreign:
         raise StepFailed(
-            f"{path} on {', '.join(foreign)} is not Dockyard's: it does not begin with '{_WRITTEN}'",
+            f"{path} on {', '.join(foreign)} is not Dockyard's: it does not begin with '{WRITTEN}'",
             advice="It is left alone. Give the storage another name (cluster.drbd.resource). Or let Dockyard have this "
             f"one, once it is clear whose data it is: drbdadm down {replication.resource}, and move the file away; "
             "the data stay. (DRBD 9 keeps the node ids in its metadata: it takes ours only where they are the same.)",
         )
-
-
-def _is_foreign(text: str) -> bool:
-    """Whether something stands in a resource file that we did not write."""
-    return bool(text.strip()) and not text.startswith(_WRITTEN)
 
 
 def _refuse_other_ids(topology: Topology, observed: Observed, hosts: Sequence[str]) -> None:

@@ -169,7 +169,7 @@ class Facts(Basics):
 
 def probe(replication: Replication, backing: Backing | None) -> Command:
     """The command that `read` understands."""
-    devices = [path for path in ([backing.disk, backing.metadata] if backing else []) if path]
+    devices = backing.devices if backing else []
     holder = (backing.metadata or backing.disk) if backing else ""
     script = _SCRIPT.format(
         next_kernel=_NEXT,

@@ -127,7 +127,7 @@ def _unit_values(topology: Topology, *, quorum: bool, backing: Backing | None) -
         "units": replication.units[::-1],
         "disk": backing.disk if backing else "",
         "metadata": (backing.metadata if backing else None) or "",
-        "devices": [path for path in (backing.disk, backing.metadata) if path] if backing else [],
+        "devices": backing.devices if backing else [],
         "superblock": SUPERBLOCK,
         "fresh": JUST_CREATED,
     }

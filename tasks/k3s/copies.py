@@ -114,8 +114,12 @@ def check_put_back(topology: Topology, observed: Observed) -> list[Finding]:
 
 def restore_of(topology: Topology, name: str) -> str:
     """The command that puts the control plane back to a snapshot."""
-    server = server_of(topology).name
-    return f"python runbooks/k3s_snapshot.py --restore {name} --destroy {server}:{places.DATA}/server"
+    return f"python runbooks/k3s_snapshot.py --restore {name} --destroy {replaced(topology)}"
+
+
+def replaced(topology: Topology) -> str:
+    """What a restore moves aside, as ``--destroy`` names it."""
+    return f"{server_of(topology).name}:{places.DATA}/server"
 
 
 def newest_kept(topology: Topology, observed: Observed) -> tuple[str, str]:

@@ -109,7 +109,7 @@ class NodeHost:
 
 def is_node(topology: Topology, host: Host) -> bool:
     """Whether K3s runs on ``host``, as the inventory wants it."""
-    return topology.cluster.k3s is not None and not host.roles.isdisjoint({Role.K3S_SERVER, Role.K3S_WORKER})
+    return topology.cluster.k3s is not None and host.is_k3s_node
 
 
 def unit_of(host: Host) -> str:

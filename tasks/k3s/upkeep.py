@@ -17,6 +17,7 @@ from tasks.k3s import places
 from tasks.k3s.api import KUBECTL, NODES, OBJECTS
 from tasks.k3s.binary import digest, fetch, switch
 from tasks.k3s.config import restart, server_of, settings
+from tasks.k3s.copies import replaced
 from tasks.k3s.facts import K3S, NodeHost, is_node
 from tasks.k3s.join import check_joined, check_ready, finding, forget, is_labelled, uncordon, workers
 from tasks.k3s.nodes import Node, Truth
@@ -272,7 +273,7 @@ def plan_restore(topology: Topology, observed: Observed, *, name: str, run: str)
     where = (source, places.DATA, places.SERVER, places.NODE_PASSWORD, aside, places.RESTORED, label)
     argv = ("sh", "-c", _RESTORE, "restore", *where, note)
     title = f"put the control plane back to {name}; what it is now goes to {aside}"
-    back = Run(title=title, argv=argv, timeout_s=900, destroys=f"{server}:{places.DATA}/server")
+    back = Run(title=title, argv=argv, timeout_s=900, destroys=replaced(topology))
     return {server: [*_release(topology, server, state), back]}
 
 

@@ -36,7 +36,6 @@ _POD_BRIDGE = "cni0"
 _FLANNEL_PORT = 8472
 """VXLAN: the kernel listens on all addresses there, whatever flannel is told. tasks/k3s keeps others away from it."""
 
-_NODES = {Role.K3S_SERVER, Role.K3S_WORKER}
 _LIBVIRT_NETWORK = IPv4Network("192.168.122.0/24")
 """libvirt's network ``default``, behind the bridge virbr0; its dnsmasq speaks to the virtual machines only."""
 
@@ -100,7 +99,7 @@ def _exposed(topology: Topology, host: Host, state: Listening) -> Iterator[Findi
 
 def _inside(topology: Topology, host: Host, socket: Socket) -> bool:
     """Whether only this machine and the mesh can reach it."""
-    runs_pods = bool(host.roles & _NODES)
+    runs_pods = host.is_k3s_node
     if socket.interface in {"lo", topology.cluster.wireguard.interface, *([_POD_BRIDGE] if runs_pods else [])}:
         return True
     if socket.address in WILDCARDS:
@@ -128,7 +127,7 @@ def _meant(topology: Topology, host: Host, socket: Socket) -> bool:
 
 def _kernel_ports(topology: Topology, host: Host) -> set[int]:
     """UDP ports of the kernel's own: WireGuard's, and flannel's on nodes of K3s, which a table keeps to the mesh."""
-    return {topology.cluster.wireguard.port} | ({_FLANNEL_PORT} if host.roles & _NODES else set())
+    return {topology.cluster.wireguard.port} | ({_FLANNEL_PORT} if host.is_k3s_node else set())
 
 
 def _is_ssh(host: Host, socket: Socket, names: set[str]) -> bool:

@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Sequence
 
 from dockyard.errors import StepFailed
-from dockyard.files import FileState
+from dockyard.files import WRITTEN, FileState
 from dockyard.findings import Cause, Finding
 from dockyard.observe import Observed
 from dockyard.topology import Mesh, Topology
@@ -21,7 +21,6 @@ from tasks.wireguard.conf import HIDDEN
 from tasks.wireguard.overlap import MESH, Overlap
 from tasks.wireguard.state import WIREGUARD, WireguardState
 
-_WRITTEN = "# Written by Dockyard"
 _PRIVATE_KEY = re.compile(r"^\s*PrivateKey\s*=", re.IGNORECASE | re.MULTILINE)
 _ADOPT = r"s/^[[:space:]]*PrivateKey[[:space:]]*=[[:space:]]*([^[:space:]#]+).*/\1/Ip"
 _KEEPS = (
@@ -47,16 +46,11 @@ def refuse_foreign(topology: Topology, observed: Observed) -> None:
 def foreign_interface(mesh: Mesh, host: str, state: WireguardState) -> Finding | None:
     """An interface file or an interface of somebody else; it explains everything else about the interface."""
     file = state.files[places.config(mesh.interface)]
-    if is_foreign(file):
+    if file.is_foreign:
         return _file(mesh.interface, host, state)
     if _written(file) or state.link is None or _started_here(mesh.interface, state):
         return None
     return _interface(mesh.interface, host, state)
-
-
-def is_foreign(file: FileState) -> bool:
-    """Whether something stands in a file that we did not write."""
-    return _written(file) and not file.content.startswith(_WRITTEN)
 
 
 def _written(file: FileState) -> bool:
@@ -79,7 +73,7 @@ def _file(interface: str, host: str, state: WireguardState) -> Finding:
         cause=Cause.MESH,
         host=host,
         fault=f"{path} is not Dockyard's",
-        evidence=f"it does not begin with '{_WRITTEN}'{keys}; it is left alone",
+        evidence=f"it does not begin with '{WRITTEN}'{keys}; it is left alone",
         advice=f"{_KEEPS}. On {host}, as root: {commands(interface, state)}",
     )
 

@@ -13,10 +13,9 @@ from ipaddress import IPv4Interface, IPv4Network, ip_address
 
 from dockyard.errors import ParseError
 from dockyard.links import Address, Family, Link, Route
-from dockyard.topology import Host, Mesh, Role, Topology
+from dockyard.topology import Host, Topology
 
 MESH, PODS = "cluster.wireguard.network", "cluster.k3s.pods"
-_NODES = {Role.K3S_SERVER, Role.K3S_WORKER}
 _FLANNEL = frozenset({"cni0", "flannel.1"})
 
 
@@ -46,11 +45,10 @@ def overlaps(topology: Topology, host: Host, links: Sequence[Link], routes: Sequ
         ParseError: the destination of a route is no network.
     """
     mesh, k3s = topology.cluster.wireguard, topology.cluster.k3s
-    wide = [(link.name, f"the address {one}") for link in links for one in link.addresses if _around(mesh, link, one)]
-    used = [*wide, *_used(mesh.network, mesh.interface, links, routes)]
-    found = [_overlap("mesh", MESH, mesh.network, one) for one in dict.fromkeys(used)]
-    if k3s and not host.roles.isdisjoint(_NODES) and not any(link.name in _FLANNEL for link in links):
-        found += [_overlap("pods", PODS, k3s.pods, one) for one in _used(k3s.pods, "", links, routes)]
+    used = _used(mesh.network, links, routes, ours=mesh.interface, lans=True)
+    found = [_overlap("mesh", MESH, mesh.network, one) for one in used]
+    if k3s and host.is_k3s_node and not any(link.name in _FLANNEL for link in links):
+        found += [_overlap("pods", PODS, k3s.pods, one) for one in _used(k3s.pods, links, routes)]
     return tuple(found)
 
 
@@ -60,27 +58,24 @@ def _overlap(called: str, key: str, network: IPv4Network, used: tuple[str, str])
 
 
 def _used(
-    network: IPv4Network, interface: str, links: Sequence[Link], routes: Sequence[Route]
+    network: IPv4Network, links: Sequence[Link], routes: Sequence[Route], *, ours: str = "", lans: bool = False
 ) -> list[tuple[str, str]]:
-    """(device, what) of each address, then route, then gateway that other devices than ``interface`` have there."""
-    others = [link for link in links if link.name != interface]
-    hops = [hop for route in routes for hop in route.hops if hop.device != interface and hop.gateway]
+    """(device, what) of each address, then route, then gateway that other devices than ``ours`` have there."""
+    addresses = [(link, one) for link in links if link.name != ours for one in link.addresses]
+    hops = [hop for route in routes for hop in route.hops if hop.device != ours and hop.gateway]
     return [
-        *((link.name, f"the address {one}") for link in others for one in link.addresses if _lies_in(network, one)),
-        *(found for route in routes if _inside(network, route) for found in _elsewhere(interface, route)),
+        *((link.name, f"the address {one}") for link, one in addresses if _covers(network, link, one, lans=lans)),
+        *(found for route in routes if _inside(network, route) for found in _elsewhere(ours, route)),
         *((hop.device, f"the gateway {hop.gateway}") for hop in hops if ip_address(hop.gateway) in network),
     ]
 
 
-def _lies_in(network: IPv4Network, address: Address) -> bool:
-    return address.family is Family.IPV4 and ip_address(address.local) in network
-
-
-def _around(mesh: Mesh, link: Link, address: Address) -> bool:
-    """Whether the LAN of an address reaches into the mesh; a point-to-point link has no neighbours."""
-    if link.name == mesh.interface or address.family is not Family.IPV4 or "BROADCAST" not in link.flags:
+def _covers(network: IPv4Network, link: Link, address: Address, *, lans: bool) -> bool:
+    """Whether the address lies in ``network`` or, with ``lans``, its LAN reaches into it; tunnels have none."""
+    if address.family is not Family.IPV4:
         return False
-    return mesh.network.overlaps(IPv4Interface(f"{address.local}/{address.prefix_length}").network)
+    own = IPv4Interface(f"{address.local}/{address.prefix_length}")
+    return own.ip in network or (lans and "BROADCAST" in link.flags and network.overlaps(own.network))
 
 
 def _inside(network: IPv4Network, route: Route) -> bool:
@@ -93,7 +88,7 @@ def _inside(network: IPv4Network, route: Route) -> bool:
         raise ParseError("ip -j route", 0, "", "", why=why) from None
 
 
-def _elsewhere(interface: str, route: Route) -> list[tuple[str, str]]:
+def _elsewhere(ours: str, route: Route) -> list[tuple[str, str]]:
     if not route.devices:
         return [("", f"the {route.type} route {route.destination}")]
-    return [(device, f"the route {route.destination}") for device in sorted(route.devices - {interface})]
+    return [(device, f"the route {route.destination}") for device in sorted(route.devices - {ours})]
